@@ -1,0 +1,302 @@
+//! A new guest: the decision what it is, its rows, its commit. The hottest path of the house.
+
+use passerby_jose::sha256;
+
+use crate::{
+    Code, Error, Timestamp,
+    caller::Caller,
+    client::{KnownClient, creation_key_life},
+    hold::{Held, Row, Stored},
+    id::{FreshIds, UserId},
+    model::{Kind, LookUp, LookUpKind, NewGuest, Session, SessionKind, USER_MARK, User},
+    passerby::{Passerby, count, yield_once},
+    port::{Act, CommitError, Committed, Wait},
+    settings::{CustomUserId, Persistence},
+    token::session::{Floating, MOST_CARRIED},
+};
+
+/// The shortest `Idempotency-Key` of a creation: while it is remembered it is worth as much as a session.
+const SHORTEST_KEY: usize = 22;
+
+/// What a creation asks for, checked as far as it can be without the store.
+pub(super) struct Creation<'a> {
+    pub(super) kind: SessionKind,
+    /// Compact JSON object.
+    pub(super) data: Box<str>,
+    pub(super) persist: Option<bool>,
+    pub(super) user_id: Option<&'a str>,
+    pub(super) entry: Option<&'a str>,
+    pub(super) key: Option<CreationKey>,
+}
+
+/// A creation's idempotency key, hashed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CreationKey {
+    hash: [u8; 32],
+    body: [u8; 32],
+}
+
+/// What came of it.
+pub(super) struct Created {
+    pub(super) held: Held,
+    pub(super) ids: FreshIds,
+    /// The commit under way: tokens are made while the disk works. `None`: nothing is stored.
+    pub(super) commit: Option<Wait<'static, Result<Committed, CommitError>>>,
+}
+
+impl Passerby {
+    /// Hashes a creation's `Idempotency-Key`, bound to the client and to the body.
+    ///
+    /// # Errors
+    /// [`Code::InvalidValue`] for one that is too short to be a secret, or too long.
+    pub(super) fn creation_key(&self, known: &KnownClient, key: &str, body: &[u8]) -> Result<CreationKey, Error> {
+        if !(SHORTEST_KEY..=255).contains(&key.len()) {
+            return Err(Error::at(
+                Code::InvalidValue,
+                "Idempotency-Key",
+                format!("Expected {SHORTEST_KEY} to 255 characters: it opens the same session again, so nobody may guess it."),
+            ));
+        }
+        let secrets = self.secrets_of(known.tenant.no)?;
+        let hash = secrets.look_up_hash("creation", &[known.client.id.as_bytes(), key.as_bytes()]);
+        Ok(CreationKey { hash, body: sha256(body) })
+    }
+
+    /// The session that a creation's key opened before.
+    ///
+    /// # Errors
+    /// [`Code::IdempotencyMismatch`] for another body, [`Code::GuestEnded`] when the session is no more.
+    pub(super) async fn held_by_key(&self, known: &KnownClient, key: &CreationKey, now: Timestamp) -> Result<Option<Held>, Error> {
+        let found = self.store.look_up(known.tenant.no, LookUpKind::Creation, key.hash).await?;
+        let Some(row) = found.filter(|row| row.ends_at > now) else { return Ok(None) };
+        if row.body != key.body {
+            return Err(Error::at(
+                Code::IdempotencyMismatch,
+                "Idempotency-Key",
+                "This Idempotency-Key came with another body before.",
+            ));
+        }
+        let ended = || Error::at(Code::GuestEnded, "Idempotency-Key", "The guest that this key made has ended; use a new key for a new one.");
+        let standing = self.store.standing(known.tenant.no, row.user, row.session).await?;
+        let epoch = standing.user.as_ref().map_or(0, |u| u.epoch);
+        let claimed = crate::hold::Claimed {
+            user: row.user,
+            session: row.session,
+            // the key opens the session itself, whatever tokens were issued for it
+            epoch,
+            client: &known.client,
+            floating: None,
+            issued_at: now,
+            absolute: None,
+            jti: None,
+            idles: true,
+        };
+        match crate::hold::decide(&known.tenant, &claimed, standing, now) {
+            Ok(held) => {
+                self.touch(&held, now);
+                Ok(Some(held))
+            }
+            Err(_) => Err(ended()),
+        }
+    }
+
+    /// Makes a new guest. What must be decided by the store (a chosen id, a key) is decided before this returns; a
+    /// plain creation only has its commit under way.
+    ///
+    /// # Errors
+    /// [`CommitError::Taken`] when the key's winner must be read; refusals otherwise.
+    pub(super) async fn create(
+        &self,
+        caller: &Caller<'_>,
+        known: &KnownClient,
+        creation: Creation<'_>,
+        now: Timestamp,
+    ) -> Result<Created, CreateError> {
+        let rules = &known.client.rules;
+        let needs_row = creation.key.is_some() || creation.data.len() > MOST_CARRIED;
+        if needs_row && creation.persist == Some(false) {
+            return Err(Error::at(
+                Code::InvalidValue,
+                "/persist",
+                "An Idempotency-Key or more than 1 KiB of data needs a stored guest.",
+            )
+            .into());
+        }
+        let stored = needs_row || creation.persist.unwrap_or(rules.persistence == Persistence::Eager);
+        let chosen = creation.user_id.map(|id| self.chosen(known, id)).transpose()?;
+        self.limit_creation(known.tenant.no, known.client.no, caller.address)?;
+        let mut ids = self.ids.fresh(now, self.random.as_ref());
+        let mut further = None;
+        if let Some((id, _)) = chosen {
+            ids.user = id;
+            further = self.chosen_is_free(known, &ids, now).await?;
+        }
+        let chosen_by_client = chosen.is_some() && known.authenticated;
+        if !stored && further.is_none() {
+            let floating = Floating {
+                created_at: now,
+                metadata: creation.data,
+                chosen_id: chosen.map(|(_, text)| text.into()),
+                chosen_by_client,
+                entry: creation.entry.map(Into::into),
+            };
+            count(&self.counts().floating);
+            return Ok(Created { held: floating_held(known, &ids, floating, now), ids, commit: None });
+        }
+        let mut session = Session {
+            id: ids.session,
+            client: known.client.no,
+            kind: creation.kind,
+            created_at: now,
+            active_at: now,
+            ended_at: None,
+            generation: 0,
+            rotated_at: None,
+            late_generation: None,
+            has_denied_tokens: false,
+            metadata: None,
+            parent: None,
+        };
+        if let Some(user) = further {
+            session.metadata = Some(creation.data);
+            let act = Act::OpenSession { user: user.id, epoch: user.epoch, session: Box::new(session.clone()) };
+            let commit = self.commit(known.tenant.no, None, act);
+            return Ok(Created { held: stored_held(known, *user, session), ids, commit: Some(commit) });
+        }
+        let user = User {
+            id: ids.user,
+            chosen_id: chosen.map(|(_, text)| text.into()),
+            chosen_by: chosen_by_client.then_some(known.client.no),
+            kind: Kind::Anonymous,
+            client: known.client.no,
+            created_at: now,
+            updated_at: now,
+            version: 1,
+            epoch: 0,
+            data: creation.data,
+            server_data: None,
+            entry: creation.entry.map(Into::into),
+        };
+        let look_up = creation.key.map(|key| {
+            Box::new(LookUp {
+                kind: LookUpKind::Creation,
+                hash: key.hash,
+                user: ids.user,
+                session: ids.session,
+                body: key.body,
+                ends_at: now.plus(creation_key_life(known)),
+            })
+        });
+        let rows = Box::new(NewGuest { user: user.clone(), session: session.clone() });
+        let decided_by_store = chosen.is_some() || look_up.is_some();
+        let act = if chosen.is_some() { Act::CreateChosen(rows, look_up) } else { Act::Create(rows, look_up) };
+        let mut commit = Some(self.commit(known.tenant.no, None, act));
+        if decided_by_store && let Some(commit) = commit.take() {
+            match commit.await {
+                Ok(_) => {}
+                Err(CommitError::Taken) => return Err(CreateError::Taken),
+                Err(CommitError::Marked) => return Err(id_taken().into()),
+                Err(e) => return Err(Error::from(e).into()),
+            }
+        } else {
+            // the others queue their rows first: signing is for the time that the disk takes
+            yield_once().await;
+        }
+        count(&self.counts().stored);
+        Ok(Created { held: stored_held(known, user, session), ids, commit })
+    }
+
+    /// The key of an id that the caller chose, and the id.
+    fn chosen<'a>(&self, known: &KnownClient, id: &'a str) -> Result<(UserId, &'a str), Error> {
+        let allowed = match known.client.rules.custom_user_id {
+            CustomUserId::Deny => false,
+            CustomUserId::Confidential => known.authenticated,
+            CustomUserId::Any => true,
+        };
+        if !allowed {
+            return Err(Error::at(Code::UserIdNotAllowed, "/user_id", "This client may not choose the ids of guests."));
+        }
+        let printable = |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
+        let length = id.chars().count();
+        if !(1..=255).contains(&length) || !id.chars().all(printable) || id.trim().is_empty() {
+            return Err(Error::at(Code::InvalidValue, "/user_id", "Expected 1 to 255 printable characters."));
+        }
+        Ok((self.secrets_of(known.tenant.no)?.key_of(id), id))
+    }
+
+    /// An id that belongs to somebody is never handed out again, but for a further session of a guest whose id the
+    /// same authenticated client chose: then that user is given back.
+    async fn chosen_is_free(&self, known: &KnownClient, ids: &FreshIds, now: Timestamp) -> Result<Option<Box<User>>, Error> {
+        let standing = self.store.standing(known.tenant.no, ids.user, ids.session).await?;
+        match standing.user {
+            None if standing.marked(&USER_MARK, now) => Err(id_taken()),
+            None => Ok(None),
+            Some(user)
+                if user.kind == Kind::Anonymous
+                    && known.authenticated
+                    && user.chosen_by == Some(known.client.no) =>
+            {
+                Ok(Some(Box::new(user)))
+            }
+            Some(_) => Err(id_taken()),
+        }
+    }
+}
+
+fn id_taken() -> Error {
+    Error::at(Code::UserIdTaken, "/user_id", "This id is not to be had.")
+}
+
+/// Why no guest was made.
+pub(super) enum CreateError {
+    /// The key or the id has a winner: read it.
+    Taken,
+    /// Refused.
+    Refused(Error),
+}
+
+impl From<Error> for CreateError {
+    fn from(e: Error) -> Self {
+        Self::Refused(e)
+    }
+}
+
+impl CreateError {
+    /// The refusal; a race for an id that was lost.
+    pub(super) fn into_error(self) -> Error {
+        match self {
+            Self::Taken => id_taken(),
+            Self::Refused(e) => e,
+        }
+    }
+}
+
+fn floating_held(known: &KnownClient, ids: &FreshIds, floating: Floating, now: Timestamp) -> Held {
+    Held {
+        tenant: known.tenant.clone(),
+        client: known.client.clone(),
+        user: ids.user,
+        session: ids.session,
+        epoch: 0,
+        kind: Kind::Anonymous,
+        created_at: now,
+        active_at: now,
+        ends: known.client.rules.ends(now, now),
+        row: Row::Floating(Box::new(floating)),
+    }
+}
+
+fn stored_held(known: &KnownClient, user: User, session: Session) -> Held {
+    Held {
+        tenant: known.tenant.clone(),
+        client: known.client.clone(),
+        user: user.id,
+        session: session.id,
+        epoch: user.epoch,
+        kind: user.kind,
+        created_at: session.created_at,
+        active_at: session.active_at,
+        ends: known.client.rules.ends(session.created_at, session.active_at),
+        row: Row::Stored(Box::new(Stored { user, session, sessions: Vec::new() })),
+    }
+}

@@ -1,0 +1,8 @@
+//! Making guests: create or resume, floating or stored, by the native API and by the Auth0 dialect's plain way in.
+
+mod anonymous;
+mod create;
+mod ensure;
+
+pub use anonymous::{AnonymousAnswer, AnonymousToken};
+pub use ensure::{Cookie, EnsureGuest, Ensured};

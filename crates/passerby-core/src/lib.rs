@@ -1,0 +1,32 @@
+//! The rules of Passerby. They live here once; doors translate and engines store. Nothing in this crate knows HTTP,
+//! SQL, a file, the environment or the clock: time and randomness come through the ports.
+//!
+//! Inner order, lowest first: `time`, `id`, `error` → `profile` → `model` → `port` → `settings` → `token` → the handle
+//! [`Passerby`] with its use cases (`guest`, `session`, `oauth`, `key`) → `job`.
+
+pub mod caller;
+mod client;
+pub mod error;
+pub mod guest;
+mod hold;
+pub mod id;
+mod job;
+pub mod key;
+mod limit;
+pub mod me;
+mod mint;
+pub mod model;
+pub mod oauth;
+mod passerby;
+pub mod port;
+pub mod profile;
+pub mod renew;
+pub mod secret;
+pub mod settings;
+pub mod testing;
+pub mod time;
+pub mod token;
+
+pub use error::{Code, Error};
+pub use passerby::{Counts, Passerby, Ports};
+pub use time::Timestamp;

@@ -1,0 +1,189 @@
+//! Limits by rate: per address (an IPv6 /64 is one) and per client, each in this process. Time comes from the clock
+//! port, so tests hold it still.
+
+use std::{
+    net::IpAddr,
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock as GovernorClock, Reference},
+    middleware::NoOpMiddleware,
+    nanos::Nanos,
+    state::keyed::DashMapStateStore,
+};
+
+use crate::{
+    Code, Error,
+    id::{ClientNo, TenantNo},
+    port::Clock,
+    settings::{Rate, RateLimits},
+};
+
+/// Above so many keys addresses are held together more coarsely (IPv4 /16, IPv6 /32): memory stays bounded.
+const MOST_KEYS: usize = 500_000;
+
+/// The clock port, as the limiter wants it.
+#[derive(Clone)]
+struct PortClock(Arc<dyn Clock>);
+
+impl GovernorClock for PortClock {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        Nanos::new(self.0.monotonic_millis().unsigned_abs().saturating_mul(1_000_000))
+    }
+}
+
+type Keyed<K> = RateLimiter<K, DashMapStateStore<K>, PortClock, NoOpMiddleware<Nanos>>;
+
+struct Limiter<K: Clone + Eq + std::hash::Hash> {
+    keyed: Keyed<K>,
+    clock: PortClock,
+    coarse: AtomicBool,
+}
+
+impl<K: Clone + Eq + std::hash::Hash> Limiter<K> {
+    fn new(rate: Rate, clock: &PortClock) -> Option<Self> {
+        let burst = NonZeroU32::new(rate.count)?;
+        let quota = Quota::with_period(rate.per / rate.count)?.allow_burst(burst);
+        Some(Self {
+            keyed: RateLimiter::new(quota, DashMapStateStore::default(), clock.clone()),
+            clock: clock.clone(),
+            coarse: AtomicBool::new(false),
+        })
+    }
+
+    fn check(&self, key: &K) -> Result<(), Duration> {
+        self.keyed.check_key(key).map_err(|until| {
+            Duration::from_nanos(until.earliest_possible().duration_since(self.clock.now()).into())
+                .max(Duration::from_millis(1))
+        })
+    }
+
+    fn tidy(&self) {
+        self.keyed.retain_recent();
+        self.keyed.shrink_to_fit();
+        self.coarse.store(self.keyed.len() > MOST_KEYS, Ordering::Relaxed);
+    }
+}
+
+/// The limiters of one tenant.
+pub(crate) struct Limits {
+    per_address: Option<Limiter<u64>>,
+    per_client: Option<Limiter<ClientNo>>,
+}
+
+impl Limits {
+    pub(crate) fn new(rates: &RateLimits, clock: &Arc<dyn Clock>) -> Self {
+        let clock = PortClock(clock.clone());
+        Self {
+            per_address: rates.creations_per_address.and_then(|r| Limiter::new(r, &clock)),
+            per_client: rates.creations_per_client.and_then(|r| Limiter::new(r, &clock)),
+        }
+    }
+
+    /// Asked at every creation.
+    pub(crate) fn creation(&self, address: IpAddr, client: ClientNo) -> Result<(), Error> {
+        let too_many = |whose: &'static str, wait| {
+            Err(Error::new(Code::TooManyRequests, format!("Too many guests were made {whose}; wait and try again."))
+                .after(wait))
+        };
+        if let Some(limiter) = &self.per_address
+            && let Err(wait) = limiter.check(&address_key(address, limiter.coarse.load(Ordering::Relaxed)))
+        {
+            return too_many("from this address", wait);
+        }
+        if let Some(limiter) = &self.per_client
+            && let Err(wait) = limiter.check(&client)
+        {
+            return too_many("for this client", wait);
+        }
+        Ok(())
+    }
+
+    /// Forgets keys that are no longer limited.
+    pub(crate) fn tidy(&self) {
+        if let Some(l) = &self.per_address {
+            l.tidy();
+        }
+        if let Some(l) = &self.per_client {
+            l.tidy();
+        }
+    }
+}
+
+/// One number for what counts as one visitor: an IPv4 address, an IPv6 /64 (RFC 6177: what one site gets at least).
+fn address_key(address: IpAddr, coarse: bool) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(a) => {
+            let bits = u64::from(a.to_bits());
+            // the all-zero top half is never a /64 of the public Internet
+            if coarse { bits & 0xffff_0000 } else { bits }
+        }
+        IpAddr::V6(a) => {
+            let network = (a.to_bits() >> 64) as u64;
+            if coarse { network & 0xffff_ffff_0000_0000 } else { network }
+        }
+    }
+}
+
+/// What limiters are kept by.
+pub(crate) type TenantLimits = std::collections::HashMap<TenantNo, Limits>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{testing::ManualClock, time::Timestamp};
+
+    fn limits(rate: Rate) -> (Arc<ManualClock>, Limits) {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(1_790_000_000)));
+        let port: Arc<dyn Clock> = clock.clone();
+        (clock, Limits::new(&RateLimits { creations_per_address: Some(rate), creations_per_client: None }, &port))
+    }
+
+    #[test]
+    fn ten_thousand_addresses_of_one_64_are_one_visitor() {
+        let (_, limits) = limits(Rate { count: 5, per: Duration::from_secs(60) });
+        let allowed = (0..10_000u128)
+            .filter(|i| {
+                let a = IpAddr::V6((0x2001_0db8_0001_0002_u128 << 64 | i).into());
+                limits.creation(a, ClientNo(1)).is_ok()
+            })
+            .count();
+        assert_eq!(allowed, 5);
+        assert!(limits.creation("2001:db8:1:3::1".parse().unwrap(), ClientNo(1)).is_ok());
+    }
+
+    #[test]
+    fn a_refusal_says_how_long_and_time_heals() {
+        let (clock, limits) = limits(Rate { count: 2, per: Duration::from_secs(10) });
+        let a: IpAddr = "203.0.113.9".parse().unwrap();
+        assert!(limits.creation(a, ClientNo(1)).is_ok() && limits.creation(a, ClientNo(1)).is_ok());
+        let e = limits.creation(a, ClientNo(1)).unwrap_err();
+        assert_eq!(e.code, Code::TooManyRequests);
+        let wait = e.wait.unwrap();
+        assert!(wait > Duration::from_secs(4) && wait <= Duration::from_secs(5), "{wait:?}");
+        clock.jump(86_400_000);
+        assert!(limits.creation(a, ClientNo(1)).is_err(), "a jump of the wall clock gives nothing away");
+        clock.advance(wait);
+        assert!(limits.creation(a, ClientNo(1)).is_ok());
+        // the mapped form of the same address is the same visitor
+        assert!(limits.creation("::ffff:203.0.113.9".parse().unwrap(), ClientNo(1)).is_err());
+        limits.tidy();
+    }
+
+    #[test]
+    fn coarse_keys() {
+        let key = |a: &str, coarse| address_key(a.parse().unwrap(), coarse);
+        assert_ne!(key("203.0.113.9", false), key("203.0.1.1", false));
+        assert_eq!(key("203.0.113.9", true), key("203.0.1.1", true));
+        assert_eq!(key("2001:db8:1::1", true), key("2001:db8:2::1", true));
+    }
+}

@@ -1,0 +1,118 @@
+//! Tokens for a held session.
+
+use crate::{
+    Error, Timestamp,
+    client::Grant,
+    hold::{Held, Row},
+    id::token_id,
+    model::Kind,
+    passerby::Passerby,
+    secret::Sealed,
+    token::{
+        Dress, Tokens,
+        access::{AccessClaims, Person},
+        refresh::RefreshToken,
+        session::{MOST_CARRIED, SessionClaims},
+    },
+};
+
+/// What the credential that was shown may yield.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grade {
+    /// A session-grade one (session token, cookie, key, creation): everything.
+    Session,
+    /// An access token: another access token that does not outlive it.
+    Access {
+        /// The shown token's end.
+        until: Timestamp,
+    },
+}
+
+impl Passerby {
+    /// Makes tokens. `jti`: drawn already, on the creating path.
+    pub(crate) fn mint(
+        &self,
+        held: &Held,
+        grant: &Grant,
+        dress: Dress<'_>,
+        grade: Grade,
+        jti: Option<[u8; 16]>,
+        now: Timestamp,
+    ) -> Result<Tokens, Error> {
+        let rules = &held.client.rules;
+        let secrets = self.secrets_of(held.tenant.no)?;
+        let subject = dress.shown(held.user, held.chosen_id());
+        // never past its session's end, counted from this use
+        let ends = rules.ends(held.created_at, now);
+        let mut expires_at = now.plus(rules.access_token_lifetime).min(ends.idle).min(held.ends.absolute);
+        if let Grade::Access { until } = grade {
+            expires_at = expires_at.min(until);
+        }
+        let state = match &held.row {
+            Row::Floating(floating) => secrets.seal_state(&floating.state(), now),
+            Row::Stored(_) => None,
+        };
+        let access_token = self.write_access_token(&AccessClaims {
+            tenant: &held.tenant,
+            client: &held.client,
+            subject: &subject,
+            audience: grant.audience.as_deref(),
+            scope: grant.scope.as_deref(),
+            issued_at: now,
+            expires_at,
+            jti: jti.unwrap_or_else(|| token_id(self.random.as_ref())),
+            person: Some(Person {
+                session: held.session,
+                anonymous: held.kind == Kind::Anonymous,
+                epoch: held.epoch,
+                floating: state.as_deref(),
+                auth0: dress.auth0.is_some(),
+            }),
+        })?;
+        let (mut refresh_token, mut session_token) = (None, None);
+        if grade == Grade::Session {
+            session_token = Some(self.session_text(Sealed::Session, held, &subject, now)?);
+            if let Row::Stored(stored) = &held.row {
+                let token = RefreshToken {
+                    user: held.user,
+                    session: held.session,
+                    epoch: held.epoch,
+                    generation: stored.session.generation,
+                };
+                refresh_token = Some(token.write(&secrets.refresh));
+            }
+        }
+        Ok(Tokens {
+            access_token,
+            token_type: "Bearer",
+            expires_in: (expires_at.seconds() - now.seconds()).max(0) as u64,
+            refresh_token,
+            session_token,
+            scope: grant.scope.clone(),
+        })
+    }
+
+    /// A session token, or a cookie's value.
+    pub(crate) fn session_text(&self, what: Sealed, held: &Held, subject: &str, now: Timestamp) -> Result<String, Error> {
+        let metadata = held.metadata();
+        self.write_session_token(
+            what,
+            &SessionClaims {
+                tenant: &held.tenant,
+                client: &held.client,
+                subject,
+                user: held.user,
+                session: held.session,
+                created_at: held.created_at,
+                issued_at: now,
+                expires_at: held.ends.absolute,
+                metadata: if metadata.len() <= MOST_CARRIED { metadata } else { "{}" },
+                epoch: held.epoch,
+                floating: match &held.row {
+                    Row::Floating(floating) => Some(floating),
+                    Row::Stored(_) => None,
+                },
+            },
+        )
+    }
+}

@@ -1,0 +1,261 @@
+//! Plain data and the pure questions about it. Nothing here knows a wire format or a table.
+
+use crate::{
+    id::{ClientNo, SessionId, TenantNo, UserId},
+    time::Timestamp,
+};
+
+/// What a user is. Nothing goes back, but for an undone merge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A guest: no verified identifier.
+    Anonymous,
+    /// At least one verified identifier and a way to sign in.
+    Regular,
+}
+
+impl Kind {
+    /// The word of the wire and of the stores.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Anonymous => "anonymous",
+            Self::Regular => "regular",
+        }
+    }
+
+    /// The number that stores keep.
+    pub fn number(self) -> i16 {
+        match self {
+            Self::Anonymous => 0,
+            Self::Regular => 1,
+        }
+    }
+
+    /// From the number that stores keep.
+    pub fn from_number(n: i64) -> Option<Self> {
+        match n {
+            0 => Some(Self::Anonymous),
+            1 => Some(Self::Regular),
+            _ => None,
+        }
+    }
+}
+
+/// A stored user (one row of `users`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct User {
+    /// The key.
+    pub id: UserId,
+    /// The id as the caller wrote it, when the caller chose it: shown verbatim wherever an id is shown.
+    pub chosen_id: Option<Box<str>>,
+    /// The client that chose the id and had authenticated for it; it may open further sessions of this guest.
+    pub chosen_by: Option<ClientNo>,
+    /// Guest or regular.
+    pub kind: Kind,
+    /// The client that made the user.
+    pub client: ClientNo,
+    /// When the guest was made (for a floating one: before it was stored).
+    pub created_at: Timestamp,
+    /// The last change of `data`.
+    pub updated_at: Timestamp,
+    /// Rises with every change of `data`, from 1.
+    pub version: i64,
+    /// What was issued under a lower one is dead.
+    pub epoch: i32,
+    /// The half of the profile that the guest may write: compact JSON object.
+    pub data: Box<str>,
+    /// The half that only API keys write: compact JSON object, absent while empty.
+    pub server_data: Option<Box<str>>,
+    /// Where the guest came in, as the app said (at most 64 characters).
+    pub entry: Option<Box<str>>,
+}
+
+/// How a session's credential travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionKind {
+    /// Bearer tokens.
+    Tokens,
+    /// A cookie of the tenant's host.
+    Cookie,
+}
+
+impl SessionKind {
+    /// The number that stores keep.
+    pub fn number(self) -> i16 {
+        match self {
+            Self::Tokens => 0,
+            Self::Cookie => 1,
+        }
+    }
+
+    /// From the number that stores keep.
+    pub fn from_number(n: i64) -> Option<Self> {
+        match n {
+            0 => Some(Self::Tokens),
+            1 => Some(Self::Cookie),
+            _ => None,
+        }
+    }
+}
+
+/// A stored session (one row of `sessions`). Ended ones stay for a while, as what tells when a guest was last there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Session {
+    /// The key beside the user's.
+    pub id: SessionId,
+    /// The client it belongs to.
+    pub client: ClientNo,
+    /// Tokens or cookie.
+    pub kind: SessionKind,
+    /// When it was opened.
+    pub created_at: Timestamp,
+    /// When it was last used, as far as it was written (touching is batched).
+    pub active_at: Timestamp,
+    /// When it was ended by somebody; time-outs are computed, never written.
+    pub ended_at: Option<Timestamp>,
+    /// The newest refresh token's generation, from 0.
+    pub generation: i32,
+    /// When that generation was made by a rotation.
+    pub rotated_at: Option<Timestamp>,
+    /// The last generation whose predecessor was retried late.
+    pub late_generation: Option<i32>,
+    /// Some access token of this session was revoked by its `jti`: marks must be asked.
+    pub has_denied_tokens: bool,
+    /// Its own metadata: only a further session of a chosen id has one.
+    pub metadata: Option<Box<str>>,
+    /// The cookie session from which this one was opened for another client.
+    pub parent: Option<SessionId>,
+}
+
+/// The bare id of something that ended, kept so that no old token brings it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// A session's id, a token's `jti`, or all zero for the user itself.
+    pub id: [u8; 16],
+    /// From here on no token of the id can live, and the mark is swept.
+    pub ends_at: Timestamp,
+}
+
+/// The id under which a user itself is marked.
+pub const USER_MARK: [u8; 16] = [0; 16];
+
+/// A user with the session that is stored together with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewGuest {
+    /// The user.
+    pub user: User,
+    /// Its session.
+    pub session: Session,
+}
+
+/// Everything that a decision about one token needs, read in one call.
+#[derive(Debug, Clone, Default)]
+pub struct Standing {
+    /// The user's row.
+    pub user: Option<User>,
+    /// Sessions of the user, the asked one among them if it exists; at most some hundred.
+    pub sessions: Vec<Session>,
+    /// Marks under the user's key. Read whenever they can matter: no user, no such session, or denied tokens.
+    pub marks: Vec<Mark>,
+}
+
+impl Standing {
+    /// The session that was asked for.
+    pub fn session(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.iter().find(|s| s.id == id)
+    }
+
+    /// Whether `id` is marked at `now`.
+    pub fn marked(&self, id: &[u8; 16], now: Timestamp) -> bool {
+        self.marks.iter().any(|m| &m.id == id && m.ends_at > now)
+    }
+}
+
+/// What a look-up row is for; its number is part of the row's key, so that no kind passes for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LookUpKind {
+    /// The `Idempotency-Key` of a creation.
+    Creation,
+    /// A client assertion's `jti`, spent.
+    Assertion,
+}
+
+impl LookUpKind {
+    /// The number that stores keep.
+    pub fn number(self) -> i16 {
+        match self {
+            Self::Creation => 1,
+            Self::Assertion => 2,
+        }
+    }
+}
+
+/// One row of the look-up table (tenant, kind, hash) → user. Its key is the only uniqueness: the loser of a race reads
+/// the winner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookUp {
+    /// What it is for.
+    pub kind: LookUpKind,
+    /// The keyed hash of the value.
+    pub hash: [u8; 32],
+    /// The user found by it (all zero where there is none).
+    pub user: UserId,
+    /// The session found by it (all zero where there is none).
+    pub session: SessionId,
+    /// Hash of the request that came with it: another request with the same key is refused.
+    pub body: [u8; 32],
+    /// From here on the row is dead, and swept.
+    pub ends_at: Timestamp,
+}
+
+/// What a signing key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyPurpose {
+    /// Signs the tenant's own tokens.
+    Tokens,
+    /// Signs what callers have signed; never taken for a token of ours.
+    Vend,
+}
+
+impl KeyPurpose {
+    /// The number that stores keep.
+    pub fn number(self) -> i16 {
+        match self {
+            Self::Tokens => 0,
+            Self::Vend => 1,
+        }
+    }
+
+    /// From the number that stores keep.
+    pub fn from_number(n: i64) -> Option<Self> {
+        match n {
+            0 => Some(Self::Tokens),
+            1 => Some(Self::Vend),
+            _ => None,
+        }
+    }
+}
+
+/// A signing key at rest. The key of its row is (tenant, purpose, algorithm, name, generation), so that two processes
+/// that rotate at once make one successor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SigningKeyRow {
+    /// Whose it is.
+    pub tenant: TenantNo,
+    /// What for.
+    pub purpose: KeyPurpose,
+    /// `ES256`, `EdDSA` or `RS256`, fixed for ever.
+    pub algorithm: Box<str>,
+    /// The name that the configuration gave a key for vending; empty for token keys.
+    pub name: Box<str>,
+    /// Counts from 0.
+    pub generation: i32,
+    /// The `kid`, unique over all tenants.
+    pub kid: Box<str>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// From when it signs; published before.
+    pub activates_at: Timestamp,
+    /// PKCS#8 under the master key.
+    pub sealed: Vec<u8>,
+}

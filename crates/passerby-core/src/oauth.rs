@@ -1,0 +1,291 @@
+//! What OAuth clients and resource servers ask: the client-credentials grant, introspection (RFC 7662), revocation
+//! (RFC 7009).
+
+use crate::{
+    Code, Error, Timestamp,
+    caller::{Caller, ClientClaim},
+    client::grant,
+    hold::{Claimed, Held, decide},
+    id::{TenantNo, token_id},
+    model::Kind,
+    passerby::Passerby,
+    port::Act,
+    secret::Sealed,
+    settings::ApiKey,
+    token::{
+        Tokens,
+        access::{AccessClaims, Seen},
+        refresh::RefreshToken,
+    },
+};
+
+/// Who asks for an introspection.
+#[derive(Debug, Clone, Copy)]
+pub enum Asker<'a> {
+    /// A confidential client.
+    Client(ClientClaim<'a>),
+    /// An API key.
+    ApiKey(&'a str),
+}
+
+/// The answer of RFC 7662 section 2.2; nothing but `active` when that is false.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Introspection {
+    /// Unknown, broken, ended, revoked, another tenant's.
+    Inactive,
+    /// Alive.
+    Active(Box<ActiveToken>),
+}
+
+/// A living token's facts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveToken {
+    /// `access_token`, `refresh_token` or `session_token`.
+    pub kind: &'static str,
+    /// `iss`.
+    pub issuer: Box<str>,
+    /// `sub`.
+    pub subject: String,
+    /// `client_id`.
+    pub client_id: Box<str>,
+    /// `aud`.
+    pub audience: Box<str>,
+    /// `scope`.
+    pub scope: Option<Box<str>>,
+    /// `iat`.
+    pub issued_at: Option<Timestamp>,
+    /// `exp`.
+    pub expires_at: Timestamp,
+    /// `jti`.
+    pub jti: Option<[u8; 16]>,
+    /// `sid`.
+    pub session: Option<crate::id::SessionId>,
+    /// `is_anonymous`, for a person's token.
+    pub is_anonymous: Option<bool>,
+    /// `epoch`, for a person's token.
+    pub epoch: Option<i32>,
+    /// `floating`.
+    pub floating: bool,
+}
+
+impl Passerby {
+    /// A confidential client's own token: no person, no session.
+    ///
+    /// # Errors
+    /// [`Code::InvalidClient`], [`Code::UnauthorizedClient`] for a public one, [`Code::InvalidTarget`],
+    /// [`Code::InvalidScope`].
+    pub async fn client_credentials(
+        &self,
+        caller: &Caller<'_>,
+        client: ClientClaim<'_>,
+        audience: Option<&str>,
+        scope: Option<&str>,
+    ) -> Result<Tokens, Error> {
+        let now = self.now();
+        let known = self.known_client(caller, &client, now).await?;
+        known.origin_allowed(caller)?;
+        if !known.authenticated {
+            return Err(Error::at(
+                Code::UnauthorizedClient,
+                "client_id",
+                "Only a client that authenticates gets a token of its own (RFC 6749 section 4.4).",
+            ));
+        }
+        let grant = grant(&known.tenant, &known.client, audience, scope, false)?;
+        let expires_at = now.plus(known.client.rules.access_token_lifetime);
+        let access_token = self.write_access_token(&AccessClaims {
+            tenant: &known.tenant,
+            client: &known.client,
+            subject: &known.client.id,
+            audience: grant.audience.as_deref(),
+            scope: grant.scope.as_deref(),
+            issued_at: now,
+            expires_at,
+            jti: token_id(self.random.as_ref()),
+            person: None,
+        })?;
+        Ok(Tokens {
+            access_token,
+            token_type: "Bearer",
+            expires_in: (expires_at.seconds() - now.seconds()).max(0) as u64,
+            refresh_token: None,
+            session_token: None,
+            scope: grant.scope,
+        })
+    }
+
+    /// The API key with this text, if it may call `method` on `path`.
+    ///
+    /// # Errors
+    /// [`Code::InvalidToken`] for an unknown key, [`Code::UnauthorizedClient`] for one without the permission.
+    pub fn api_key(&self, text: &str, method: &str, path: &str) -> Result<ApiKey, Error> {
+        let settings = self.settings();
+        let key = settings
+            .api_keys
+            .get(&passerby_jose::sha256(text.as_bytes()))
+            .ok_or_else(|| Error::new(Code::InvalidToken, "There is no such API key."))?;
+        if !key.may(method, path) {
+            return Err(Error::new(Code::UnauthorizedClient, "This API key has no permission for that."));
+        }
+        Ok(key.clone())
+    }
+
+    /// Tells whether a token is alive, its session read now.
+    ///
+    /// # Errors
+    /// What is wrong with the asker; the store's faults. Nothing about the token is an error.
+    pub async fn introspect(&self, caller: &Caller<'_>, asker: Asker<'_>, token: &str) -> Result<Introspection, Error> {
+        let now = self.now();
+        let tenant = match asker {
+            Asker::Client(claim) => {
+                let known = self.known_client(caller, &claim, now).await?;
+                if !known.authenticated {
+                    return Err(Error::at(Code::InvalidClient, "client_id", "Introspection needs a client that authenticates."));
+                }
+                known.tenant.no
+            }
+            Asker::ApiKey(text) => self.api_key(text, "POST", "/oauth2/introspect")?.tenant,
+        };
+        if caller.tenant.is_some_and(|no| no != tenant) {
+            return Err(Error::new(Code::InvalidClient, "The asker belongs to another tenant."));
+        }
+        let found = self.look_into(caller, tenant, token, now).await;
+        match found {
+            Ok(Some(active)) => Ok(Introspection::Active(Box::new(active))),
+            Err(e) if matches!(e.code, Code::Unavailable | Code::Internal | Code::StorageFull) => Err(e),
+            Ok(None) | Err(_) => Ok(Introspection::Inactive),
+        }
+    }
+
+    async fn look_into(
+        &self,
+        caller: &Caller<'_>,
+        tenant: TenantNo,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Option<ActiveToken>, Error> {
+        if RefreshToken::looks_like(token) {
+            let Some(held) = self.hold_refresh(tenant, token, now).await? else { return Ok(None) };
+            return Ok(Some(of_session(&held, "refresh_token")));
+        }
+        if let Ok(seen) = self.read_access_token(token, now) {
+            if seen.tenant != tenant {
+                return Ok(None);
+            }
+            if let Some(person) = &seen.person {
+                self.hold_seen(&seen, person, now).await?;
+            }
+            return Ok(Some(self.of_access(&seen)));
+        }
+        let held = self.hold_session(caller, Sealed::Session, token, true, now).await?;
+        Ok((held.tenant.no == tenant).then(|| of_session(&held, "session_token")))
+    }
+
+    /// The session of a refresh token that would be taken: the newest, or one that would be forgiven.
+    async fn hold_refresh(&self, tenant: TenantNo, token: &str, now: Timestamp) -> Result<Option<Held>, Error> {
+        let secrets = self.secrets_of(tenant)?;
+        let settings = self.settings();
+        let (Some(token), Some(tenant)) = (RefreshToken::read(token, &secrets.refresh), settings.tenant(tenant)) else {
+            return Ok(None);
+        };
+        let standing = self.store.standing(tenant.no, token.user, token.session).await?;
+        let Some(session) = standing.session(token.session) else { return Ok(None) };
+        if crate::token::refresh::decide(session, token.generation, now) == crate::token::refresh::Decision::Reuse {
+            return Ok(None);
+        }
+        let Some(client) = tenant.clients_by_no.get(&session.client) else { return Ok(None) };
+        let claimed = Claimed {
+            user: token.user,
+            session: token.session,
+            epoch: token.epoch,
+            client,
+            floating: None,
+            issued_at: now,
+            absolute: None,
+            jti: None,
+            idles: true,
+        };
+        Ok(decide(tenant, &claimed, standing, now).ok())
+    }
+
+    fn of_access(&self, seen: &Seen) -> ActiveToken {
+        let person = seen.person.as_ref();
+        let settings = self.settings();
+        ActiveToken {
+            kind: "access_token",
+            issuer: settings.tenant(seen.tenant).map(|t| t.issuer.clone()).unwrap_or_default(),
+            subject: seen.subject.to_string(),
+            client_id: seen.client.id.clone(),
+            audience: seen.audience.clone(),
+            scope: seen.scope.clone(),
+            issued_at: Some(seen.issued_at),
+            expires_at: seen.expires_at,
+            jti: Some(seen.jti),
+            session: person.map(|p| p.session),
+            is_anonymous: person.map(|p| p.anonymous),
+            epoch: person.map(|p| p.epoch),
+            floating: person.is_some_and(|p| p.floating.is_some()),
+        }
+    }
+
+    /// Revokes a token of the asking client: a refresh or session token ends its session, an access token is refused
+    /// by its `jti` until it would have ended. Unknown tokens and other clients' are passed over, as RFC 7009 says.
+    ///
+    /// # Errors
+    /// What is wrong with the client; the store's faults.
+    pub async fn revoke(&self, caller: &Caller<'_>, client: ClientClaim<'_>, token: &str) -> Result<(), Error> {
+        let now = self.now();
+        let known = self.known_client(caller, &client, now).await?;
+        known.origin_allowed(caller)?;
+        let mine = |held: &Held| held.tenant.no == known.tenant.no && held.client.no == known.client.no;
+        if RefreshToken::looks_like(token) {
+            // an old token of the family is enough: whoever holds it may end the session, never use it
+            let secrets = self.secrets_of(known.tenant.no)?;
+            let Some(token) = RefreshToken::read(token, &secrets.refresh) else { return Ok(()) };
+            let standing = self.store.standing(known.tenant.no, token.user, token.session).await?;
+            if standing.session(token.session).is_some_and(|s| s.client == known.client.no) {
+                let act = Act::EndSession { user: token.user, session: token.session, mark_until: None };
+                self.commit(known.tenant.no, None, act).await?;
+            }
+            return Ok(());
+        }
+        if let Ok(seen) = self.read_access_token(token, now) {
+            if let Some(person) = &seen.person
+                && seen.tenant == known.tenant.no
+                && seen.client.no == known.client.no
+            {
+                let act = Act::DenyToken {
+                    user: person.user,
+                    session: person.session,
+                    jti: seen.jti,
+                    until: seen.expires_at,
+                };
+                self.commit(known.tenant.no, None, act).await?;
+            }
+            return Ok(());
+        }
+        match self.hold_session(caller, Sealed::Session, token, true, now).await {
+            Ok(held) if mine(&held) => self.end(&held, held.session).await,
+            Err(e) if matches!(e.code, Code::Unavailable | Code::Internal | Code::StorageFull) => Err(e),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+}
+
+fn of_session(held: &Held, kind: &'static str) -> ActiveToken {
+    ActiveToken {
+        kind,
+        issuer: held.tenant.issuer.clone(),
+        subject: crate::token::Dress::default().shown(held.user, held.chosen_id()),
+        client_id: held.client.id.clone(),
+        audience: held.tenant.issuer.clone(),
+        scope: None,
+        issued_at: None,
+        expires_at: held.ends.idle,
+        jti: None,
+        session: Some(held.session),
+        is_anonymous: Some(held.kind == Kind::Anonymous),
+        epoch: Some(held.epoch),
+        floating: matches!(held.row, crate::hold::Row::Floating(_)),
+    }
+}

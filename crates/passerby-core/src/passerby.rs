@@ -1,0 +1,212 @@
+//! The handle: ports and a snapshot of the settings. Use cases are its methods, each in its topic's file.
+
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    task::Poll,
+};
+
+use arc_swap::ArcSwap;
+use quick_cache::sync::Cache;
+
+use crate::{
+    Code, Error, Timestamp,
+    id::{ClientNo, IdMaker, SessionId, TenantNo, UserId},
+    key::KeyRing,
+    limit::{Limits, TenantLimits},
+    model::NewGuest,
+    port::{Act, Change, Clock, CommitError, Committed, Random, Store, Wait},
+    secret::{MasterKey, TenantSecrets},
+    settings::Settings,
+    token::access::Seen,
+};
+
+/// So many checked access tokens are remembered; each takes some 300 bytes.
+const REMEMBERED_TOKENS: usize = 50_000;
+
+/// What the core asks of the world.
+pub struct Ports {
+    /// The storage engine.
+    pub store: Arc<dyn Store>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes for ids.
+    pub random: Arc<dyn Random>,
+}
+
+/// How often things happened since the start; read by the metrics door.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Guests made with a row.
+    pub stored: AtomicU64,
+    /// Guests made floating.
+    pub floating: AtomicU64,
+    /// Floating guests that got their row.
+    pub kept: AtomicU64,
+    /// Creations that were answered with the guest that was there.
+    pub resumed: AtomicU64,
+    /// Refresh tokens rotated.
+    pub refreshed: AtomicU64,
+    /// Sessions ended because an old refresh token was used again.
+    pub reused: AtomicU64,
+    /// Creations refused by a limit.
+    pub limited: AtomicU64,
+    /// Edits of profile data.
+    pub edits: AtomicU64,
+    /// Users erased.
+    pub erased: AtomicU64,
+    /// 1 while deleting jobs hold still because the clock is not trusted.
+    pub clock_distrusted: AtomicU64,
+}
+
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Passerby: everything that doors call.
+pub struct Passerby {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) master: MasterKey,
+    pub(crate) ids: IdMaker,
+    pub(crate) keys: ArcSwap<KeyRing>,
+    pub(crate) seen: Cache<[u8; 32], Arc<Seen>>,
+    pub(crate) touches: Mutex<HashMap<(TenantNo, UserId, SessionId), Timestamp>>,
+    pub(crate) jobs: crate::job::Jobs,
+    settings: ArcSwap<Settings>,
+    secrets: HashMap<TenantNo, TenantSecrets>,
+    limits: TenantLimits,
+    counts: Counts,
+    last_now: AtomicI64,
+}
+
+impl std::fmt::Debug for Passerby {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Passerby")
+    }
+}
+
+impl Passerby {
+    /// Opens the house: holds the master key against the store, makes the keys that are missing.
+    ///
+    /// # Errors
+    /// A sentence for the operator: another master key than the store was begun with, keys that cannot be opened, or a
+    /// store that does not answer.
+    pub async fn start(ports: Ports, settings: Settings, master: &MasterKey) -> Result<Arc<Self>, String> {
+        let now = ports.clock.now();
+        let secrets = settings.tenants.iter().map(|t| (t.no, TenantSecrets::new(master, t.no, now))).collect();
+        let limits = settings.tenants.iter().map(|t| (t.no, Limits::new(&t.limits, &ports.clock))).collect();
+        let passerby = Self {
+            jobs: crate::job::Jobs::new(ports.clock.as_ref()),
+            store: ports.store,
+            clock: ports.clock,
+            random: ports.random,
+            master: master.clone(),
+            ids: IdMaker::default(),
+            keys: ArcSwap::default(),
+            seen: Cache::new(REMEMBERED_TOKENS),
+            touches: Mutex::default(),
+            settings: ArcSwap::from_pointee(settings),
+            secrets,
+            limits,
+            counts: Counts::default(),
+            last_now: AtomicI64::new(now.millis()),
+        };
+        passerby.check_master().await?;
+        passerby.look_at_heartbeat().await.map_err(|e| e.to_string())?;
+        passerby.ensure_keys().await.map_err(|e| e.detail.into_owned())?;
+        Ok(Arc::new(passerby))
+    }
+
+    async fn check_master(&self) -> Result<(), String> {
+        let mine = self.master.fingerprint();
+        let tenant = TenantNo(0);
+        match self.commit(tenant, None, Act::InitMeta("master_key", mine.clone())).await {
+            Ok(_) => Ok(()),
+            Err(CommitError::Taken) => match self.store.meta("master_key").await {
+                Ok(Some(theirs)) if passerby_jose::same(&theirs, &mine) => Ok(()),
+                Ok(_) => Err("this database was begun with another master key; all its replicas and restarts must share one \
+                              (PASSERBY_MASTER_KEY, master_key_file, or passerby.key in development)"
+                    .into()),
+                Err(e) => Err(e.to_string()),
+            },
+            Err(e) => Err(e.to_string()),
+        }
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// How often things happened.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Whether the store answers.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`].
+    pub async fn ready(&self) -> Result<(), Error> {
+        Ok(self.store.ready().await?)
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        let now = self.clock.now();
+        self.last_now.store(now.millis(), Ordering::Relaxed);
+        now
+    }
+
+    pub(crate) fn secrets(&self, tenant: TenantNo) -> Option<&TenantSecrets> {
+        self.secrets.get(&tenant)
+    }
+
+    /// The secrets of a tenant that the settings name.
+    pub(crate) fn secrets_of(&self, tenant: TenantNo) -> Result<&TenantSecrets, Error> {
+        self.secrets(tenant).ok_or_else(|| Error::new(Code::Internal, "The tenant has no secrets."))
+    }
+
+    pub(crate) fn limit_creation(&self, tenant: TenantNo, client: ClientNo, address: IpAddr) -> Result<(), Error> {
+        let Some(limits) = self.limits.get(&tenant) else { return Ok(()) };
+        limits.creation(address, client).inspect_err(|_| count(&self.counts.limited))
+    }
+
+    pub(crate) fn tidy_limits(&self) {
+        for limits in self.limits.values() {
+            limits.tidy();
+        }
+    }
+
+    /// Hands one change to the store; it is queued when this is called.
+    pub(crate) fn commit(
+        &self,
+        tenant: TenantNo,
+        keep: Option<Box<NewGuest>>,
+        act: Act,
+    ) -> Wait<'static, Result<Committed, CommitError>> {
+        self.store.commit(tenant, Change { at: self.clock.now(), keep, act })
+    }
+}
+
+/// Lets everything else that is ready run once: the rows of other requests are queued before this one signs, so that
+/// signing runs while the disk works.
+pub(crate) async fn yield_once() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if yielded {
+            Poll::Ready(())
+        } else {
+            yielded = true;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await;
+}

@@ -1,0 +1,94 @@
+//! Tokens: access tokens (RFC 9068), session tokens and cookies (sealed or signed), refresh tokens (computed).
+
+pub(crate) mod access;
+pub(crate) mod refresh;
+pub(crate) mod session;
+
+use std::io::Write;
+
+use crate::{
+    id::UserId,
+    settings::{Auth0, Tenant},
+};
+
+/// What a use case hands out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// The access token.
+    pub access_token: String,
+    /// `Bearer`.
+    pub token_type: &'static str,
+    /// Seconds that the access token lives.
+    pub expires_in: u64,
+    /// A stored session's refresh token.
+    pub refresh_token: Option<String>,
+    /// What the session continues with.
+    pub session_token: Option<String>,
+    /// What was granted, when something was.
+    pub scope: Option<Box<str>>,
+}
+
+/// How a door dresses ids, and whether its tokens carry the Auth0 dialect's further claims.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Dress<'a> {
+    pub(crate) auth0: Option<&'a Auth0>,
+}
+
+impl<'a> Dress<'a> {
+    /// The dress of the tenant's Auth0 dialect; bare while that is off.
+    pub(crate) fn of_dialect(tenant: &'a Tenant) -> Self {
+        Self { auth0: tenant.auth0.as_ref() }
+    }
+
+    /// The id as it is shown: verbatim when the caller chose it.
+    pub(crate) fn shown(self, id: UserId, chosen: Option<&str>) -> String {
+        match (chosen, self.auth0) {
+            (Some(chosen), _) => chosen.to_owned(),
+            (None, Some(dialect)) => format!("{}{id}", dialect.user_id_prefix),
+            (None, None) => id.to_string(),
+        }
+    }
+}
+
+/// Appends a string as JSON.
+pub(crate) fn json_string(out: &mut Vec<u8>, text: &str) {
+    // writing to a Vec does not fail
+    let _ = serde_json::to_writer(&mut *out, text);
+}
+
+/// Appends formatted text.
+pub(crate) fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    let _ = out.write_fmt(text);
+}
+
+/// Appends a number in decimal: the formatting machinery costs more than the digits.
+pub(crate) fn put_number(out: &mut Vec<u8>, mut n: i64) {
+    if n < 0 {
+        out.push(b'-');
+        n = n.saturating_neg();
+    }
+    let (mut digits, mut at) = ([0u8; 20], 20);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_decimal() {
+        for n in [0, 7, 10, 1_790_000_000, -42, i64::MAX] {
+            let mut out = Vec::new();
+            put_number(&mut out, n);
+            assert_eq!(String::from_utf8(out).unwrap(), n.to_string());
+        }
+    }
+}

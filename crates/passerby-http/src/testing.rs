@@ -1,0 +1,114 @@
+//! What the tests of this crate share: three tenants, and an application over a store that keeps nothing but lets
+//! floating guests live.
+
+use std::{collections::HashMap, sync::Arc};
+
+use passerby_core::{
+    Passerby, Ports, Timestamp,
+    id::{ClientNo, SessionId, TenantNo, UserId},
+    model::{LookUp, LookUpKind, SigningKeyRow, Standing},
+    port::{Act, Change, CommitError, Committed, Store, StoreError, Wait},
+    secret::MasterKey,
+    settings::{RateLimits, Rules, Settings, Tenant},
+    testing::{ManualClock, SeededRandom},
+};
+use uuid::Uuid;
+
+use crate::{App, HttpSettings};
+
+pub(crate) const FIRST: &str = "11111111-1111-4111-8111-111111111111";
+pub(crate) const SECOND: &str = "22222222-2222-4222-8222-222222222222";
+pub(crate) const THIRD: &str = "33333333-3333-4333-8333-333333333333";
+
+/// The first on `https://first.example`, the second below it by path, the third on its own host.
+pub(crate) fn settings() -> Settings {
+    let second = format!("https://first.example/t/{SECOND}");
+    let tenants = vec![
+        tenant(1, FIRST, "https://first.example", &["https://app.first.example"]),
+        tenant(2, SECOND, &second, &["https://app.second.example"]),
+        tenant(3, THIRD, "https://third.example", &["https://app.third.example"]),
+    ];
+    Settings { dev: false, tenants, clients: HashMap::new(), api_keys: HashMap::new() }
+}
+
+fn tenant(no: i32, id: &str, issuer: &str, origins: &[&str]) -> Arc<Tenant> {
+    Arc::new(Tenant {
+        no: TenantNo(no),
+        id: Uuid::try_parse(id).unwrap(),
+        name: "test".into(),
+        issuer: issuer.into(),
+        issuer_json: format!("\"{issuer}\"").into(),
+        default_audience: None,
+        rules: Rules::default(),
+        signing_algorithm: passerby_jose::Algorithm::Es256,
+        key_rotation: None,
+        key_lead: std::time::Duration::ZERO,
+        longest_signed: std::time::Duration::from_secs(86_400),
+        keys: Vec::new(),
+        resource_servers: HashMap::new(),
+        limits: RateLimits::default(),
+        data_limits: Arc::default(),
+        schema: None,
+        auth0: None,
+        clients: HashMap::new(),
+        clients_by_no: HashMap::new(),
+        origins: origins.iter().map(|o| (*o).into()).collect(),
+    })
+}
+
+/// An application whose store takes everything and finds nothing.
+pub(crate) async fn app(http: HttpSettings) -> App {
+    let ports = Ports {
+        store: Arc::new(Nothing),
+        clock: Arc::new(ManualClock::new(Timestamp::from_seconds(1_790_000_000))),
+        random: Arc::new(SeededRandom::new(1)),
+    };
+    App::new(Passerby::start(ports, settings(), &MasterKey::new([7; 32])).await.unwrap(), http)
+}
+
+struct Nothing;
+
+fn ready<'a, T: Send + 'a>(value: T) -> Wait<'a, T> {
+    Box::pin(std::future::ready(value))
+}
+
+impl Store for Nothing {
+    fn ready(&self) -> Wait<'_, Result<(), StoreError>> {
+        ready(Ok(()))
+    }
+
+    fn number_tenant(&self, _: Uuid) -> Wait<'_, Result<TenantNo, StoreError>> {
+        ready(Ok(TenantNo(1)))
+    }
+
+    fn number_client<'a>(&'a self, _: TenantNo, _: &'a str) -> Wait<'a, Result<ClientNo, StoreError>> {
+        ready(Ok(ClientNo(1)))
+    }
+
+    fn standing(&self, _: TenantNo, _: UserId, _: SessionId) -> Wait<'_, Result<Standing, StoreError>> {
+        ready(Ok(Standing::default()))
+    }
+
+    fn look_up(&self, _: TenantNo, _: LookUpKind, _: [u8; 32]) -> Wait<'_, Result<Option<LookUp>, StoreError>> {
+        ready(Ok(None))
+    }
+
+    fn signing_keys(&self) -> Wait<'_, Result<Vec<SigningKeyRow>, StoreError>> {
+        ready(Ok(Vec::new()))
+    }
+
+    fn meta(&self, _: &'static str) -> Wait<'_, Result<Option<Vec<u8>>, StoreError>> {
+        ready(Ok(None))
+    }
+
+    fn commit(&self, _: TenantNo, change: Change) -> Wait<'static, Result<Committed, CommitError>> {
+        ready(Ok(match change.act {
+            Act::Sweep { .. } => Committed::Swept(0),
+            _ => Committed::Done,
+        }))
+    }
+
+    fn close(&self) -> Wait<'_, ()> {
+        ready(())
+    }
+}

@@ -1,0 +1,298 @@
+//! Signing and verifying keys, parsed once.
+
+use std::{fmt, sync::Arc};
+
+use aws_lc_rs::{
+    encoding::AsDer,
+    rand::SystemRandom,
+    rsa,
+    signature::{
+        ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
+        ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair,
+    },
+};
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use crate::{Algorithm, JoseError, b64, secret::sha256, sign::Jws};
+
+/// Longest RSA modulus, in bytes (4096 bits): bounds signatures, and the time that one takes.
+const MAX_RSA: usize = 512;
+/// Shortest (2048 bits, RFC 7518 section 3.3).
+const MIN_RSA: usize = 256;
+
+enum Private {
+    Es256(EcdsaKeyPair),
+    EdDsa(Ed25519KeyPair),
+    Rs256(RsaKeyPair),
+}
+
+/// A private key with its `kid`, parsed once; may be used by many threads at a time.
+pub struct SigningKey {
+    private: Private,
+    public: VerifyingKey,
+}
+
+/// A token header, encoded once with its full stop; belongs to the key that made it.
+#[derive(Debug, Clone)]
+pub struct Header {
+    algorithm: Algorithm,
+    kid: Arc<str>,
+    encoded: Box<[u8]>,
+}
+
+impl SigningKey {
+    /// A new private key as PKCS#8 (RFC 5208); an RSA key has 2048 bits and takes some 0.1 s.
+    ///
+    /// # Errors
+    /// [`JoseError::Key`] when the library cannot make one.
+    pub fn generate(algorithm: Algorithm) -> Result<Zeroizing<Vec<u8>>, JoseError> {
+        let rng = SystemRandom::new();
+        let key = |_| JoseError::Key;
+        let bytes = match algorithm {
+            Algorithm::Es256 => EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &rng).map_err(key)?.as_ref().to_vec(),
+            Algorithm::EdDsa => Ed25519KeyPair::generate_pkcs8v1(&rng).map_err(key)?.as_ref().to_vec(),
+            Algorithm::Rs256 => {
+                let pair = rsa::KeyPair::generate(rsa::KeySize::Rsa2048).map_err(key)?;
+                pair.as_der().map_err(key)?.as_ref().to_vec()
+            }
+        };
+        Ok(Zeroizing::new(bytes))
+    }
+
+    /// Reads a private key in PKCS#8; `kid` is what tokens and the key set call it.
+    ///
+    /// # Errors
+    /// [`JoseError::Key`] for what is not a key of that algorithm (P-256; Ed25519; RSA of 2048 to 4096 bits), and for
+    /// an empty `kid`.
+    pub fn from_pkcs8(algorithm: Algorithm, kid: &str, pkcs8: &[u8]) -> Result<Self, JoseError> {
+        let key = |_| JoseError::Key;
+        let (private, public) = match algorithm {
+            Algorithm::Es256 => {
+                let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8).map_err(key)?;
+                let public = pair.public_key().as_ref().to_vec();
+                (Private::Es256(pair), public)
+            }
+            Algorithm::EdDsa => {
+                let pair = Ed25519KeyPair::from_pkcs8(pkcs8).map_err(key)?;
+                let public = pair.public_key().as_ref().to_vec();
+                (Private::EdDsa(pair), public)
+            }
+            Algorithm::Rs256 => {
+                let pair = RsaKeyPair::from_pkcs8(pkcs8).map_err(key)?;
+                let public = pair.public_key().as_ref().to_vec();
+                (Private::Rs256(pair), public)
+            }
+        };
+        Ok(Self { private, public: VerifyingKey::new(algorithm, kid, &public)? })
+    }
+
+    /// What it signs with.
+    pub fn algorithm(&self) -> Algorithm {
+        self.public.algorithm()
+    }
+
+    /// Its name.
+    pub fn kid(&self) -> &str {
+        self.public.kid()
+    }
+
+    /// The header `{"alg","kid","typ"}` of this key's tokens of one type (RFC 8725 section 3.11), encoded once.
+    pub fn header(&self, typ: &str) -> Header {
+        let json = serde_json::json!({ "alg": self.algorithm(), "kid": self.kid(), "typ": typ }).to_string();
+        let mut encoded = Vec::with_capacity(b64::encoded_len(json.len()) + 1);
+        b64::encode_into(json.as_bytes(), &mut encoded);
+        encoded.push(b'.');
+        Header { algorithm: self.algorithm(), kid: self.public.0.kid.clone(), encoded: encoded.into() }
+    }
+
+    /// Appends a whole compact JWS (RFC 7515 section 7.1) to `out`. `claims` is signed as it is: bytes of one JSON
+    /// object, as a rule.
+    ///
+    /// # Errors
+    /// [`JoseError::Key`] for a header that another key made, [`JoseError::Signature`] when the library cannot sign;
+    /// `out` is then as it was.
+    pub fn sign_into(&self, header: &Header, claims: &[u8], out: &mut Vec<u8>) -> Result<(), JoseError> {
+        if header.algorithm != self.algorithm() || *header.kid != *self.kid() {
+            return Err(JoseError::Key);
+        }
+        let start = out.len();
+        let signature = self.public.0.signature_len;
+        out.reserve(header.encoded.len() + b64::encoded_len(claims.len()) + 1 + b64::encoded_len(signature));
+        out.extend_from_slice(&header.encoded);
+        b64::encode_into(claims, out);
+        let signed = self.sign_tail(start, out);
+        if signed.is_err() {
+            out.truncate(start);
+        }
+        signed
+    }
+
+    /// Signs what `out` holds from `start` on and appends the signature.
+    fn sign_tail(&self, start: usize, out: &mut Vec<u8>) -> Result<(), JoseError> {
+        let fail = |_| JoseError::Signature;
+        match &self.private {
+            Private::Es256(pair) => {
+                let signature = pair.sign(&SystemRandom::new(), &out[start..]).map_err(fail)?;
+                out.push(b'.');
+                b64::encode_into(signature.as_ref(), out);
+            }
+            Private::EdDsa(pair) => {
+                let signature = pair.try_sign(&out[start..]).map_err(fail)?;
+                out.push(b'.');
+                b64::encode_into(signature.as_ref(), out);
+            }
+            Private::Rs256(pair) => {
+                let mut buffer = [0; MAX_RSA];
+                let signature = buffer.get_mut(..self.public.0.signature_len).ok_or(JoseError::Key)?;
+                pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), &out[start..], signature).map_err(fail)?;
+                out.push(b'.');
+                b64::encode_into(signature, out);
+            }
+        }
+        Ok(())
+    }
+
+    /// The public half.
+    pub fn verifying_key(&self) -> VerifyingKey {
+        self.public.clone()
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({}, {:?})", self.algorithm(), self.kid())
+    }
+}
+
+/// A public key with its `kid`, parsed once; cheap to clone.
+#[derive(Clone)]
+pub struct VerifyingKey(Arc<Public>);
+
+struct Public {
+    algorithm: Algorithm,
+    kid: Arc<str>,
+    key: ParsedPublicKey,
+    signature_len: usize,
+    /// The members that make up the key, in the order of their names (RFC 7638 section 3.2).
+    members: Vec<(&'static str, String)>,
+}
+
+impl VerifyingKey {
+    /// From the raw public key: the uncompressed point, the 32 bytes, or the `RSAPublicKey` of RFC 8017.
+    pub(crate) fn new(algorithm: Algorithm, kid: &str, public: &[u8]) -> Result<Self, JoseError> {
+        if kid.is_empty() {
+            return Err(JoseError::Key);
+        }
+        let text = |s: &str| s.to_owned();
+        let (key, signature_len, members) = match algorithm {
+            Algorithm::Es256 => {
+                let point = public.strip_prefix(&[4]).filter(|p| p.len() == 64).ok_or(JoseError::Key)?;
+                let members = vec![
+                    ("crv", text("P-256")),
+                    ("kty", text("EC")),
+                    ("x", b64::encode(&point[..32])),
+                    ("y", b64::encode(&point[32..])),
+                ];
+                (ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, public), 64, members)
+            }
+            Algorithm::EdDsa => {
+                if public.len() != 32 {
+                    return Err(JoseError::Key);
+                }
+                let members = vec![("crv", text("Ed25519")), ("kty", text("OKP")), ("x", b64::encode(public))];
+                (ParsedPublicKey::new(&ED25519, public), 64, members)
+            }
+            Algorithm::Rs256 => {
+                let (n, e) = rsa_components(public).ok_or(JoseError::Key)?;
+                if !(MIN_RSA..=MAX_RSA).contains(&n.len()) {
+                    return Err(JoseError::Key);
+                }
+                let members = vec![("e", b64::encode(e)), ("kty", text("RSA")), ("n", b64::encode(n))];
+                (ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public), n.len(), members)
+            }
+        };
+        let key = key.map_err(|_| JoseError::Key)?;
+        Ok(Self(Arc::new(Public { algorithm, kid: kid.into(), key, signature_len, members })))
+    }
+
+    /// Its name.
+    pub fn kid(&self) -> &str {
+        &self.0.kid
+    }
+
+    /// What it checks; no token has a say in it.
+    pub fn algorithm(&self) -> Algorithm {
+        self.0.algorithm
+    }
+
+    /// The public JWK (RFC 7517; RFC 7518 section 6, RFC 8037 section 2) with `kid`, `use` and `alg`.
+    pub fn jwk(&self) -> Value {
+        let more = [("kid", self.kid()), ("use", "sig"), ("alg", self.algorithm().as_str())];
+        let own = self.0.members.iter().map(|(name, value)| (*name, value.as_str()));
+        Value::Object(own.chain(more).map(|(name, value)| (name.to_owned(), value.into())).collect())
+    }
+
+    /// The SHA-256 thumbprint of the JWK (RFC 7638), base64url: 43 characters.
+    pub fn thumbprint(&self) -> String {
+        let required: Map<String, Value> =
+            self.0.members.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())).collect();
+        b64::encode(&sha256(Value::Object(required).to_string().as_bytes()))
+    }
+
+    /// Checks the signature of a token that [`crate::parse_jws`] read. What its claims say is the caller's to check.
+    ///
+    /// ECDSA signatures have a second valid form, so the text of a token must never serve as its identity.
+    ///
+    /// # Errors
+    /// [`JoseError::Algorithm`] or [`JoseError::Key`] when the header names another algorithm or `kid` than this
+    /// key's, [`JoseError::Signature`] when the signature is wrong.
+    pub fn verify(&self, token: &Jws<'_>) -> Result<(), JoseError> {
+        if token.alg != self.algorithm() {
+            return Err(JoseError::Algorithm);
+        }
+        if *token.kid != *self.kid() {
+            return Err(JoseError::Key);
+        }
+        self.verify_raw(token.signing_input().as_bytes(), token.signature())
+    }
+
+    pub(crate) fn verify_raw(&self, message: &[u8], signature: &[u8]) -> Result<(), JoseError> {
+        if signature.len() != self.0.signature_len {
+            return Err(JoseError::Signature);
+        }
+        self.0.key.verify_sig(message, signature).map_err(|_| JoseError::Signature)
+    }
+}
+
+impl fmt::Debug for VerifyingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VerifyingKey({}, {:?})", self.algorithm(), self.kid())
+    }
+}
+
+/// Modulus and exponent of `RSAPublicKey ::= SEQUENCE { INTEGER, INTEGER }` (RFC 8017 appendix A.1.1), without leading
+/// zeros. The text comes from the library, which checks the numbers; it offers no other way to them without `ring-io`.
+fn rsa_components(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    fn element(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
+        let (&[found, first], rest) = der.split_first_chunk()?;
+        if found != tag {
+            return None;
+        }
+        let (len, rest) = match first {
+            0..=0x7f => (usize::from(first), rest),
+            0x81 => rest.split_first().map(|(n, rest)| (usize::from(*n), rest))?,
+            0x82 => rest.split_first_chunk().map(|(n, rest)| (usize::from(u16::from_be_bytes(*n)), rest))?,
+            _ => return None,
+        };
+        rest.split_at_checked(len)
+    }
+    fn positive(number: &[u8]) -> Option<&[u8]> {
+        let number = number.strip_prefix(&[0]).unwrap_or(number);
+        (*number.first()? != 0).then_some(number)
+    }
+    let (sequence, rest) = element(0x30, der)?;
+    let (n, tail) = element(0x02, sequence)?;
+    let (e, tail) = element(0x02, tail)?;
+    (rest.is_empty() && tail.is_empty()).then_some((positive(n)?, positive(e)?))
+}

@@ -1,0 +1,127 @@
+//! Derivation, keyed hash, hash, randomness and blobs at rest.
+
+use std::fmt;
+
+use aws_lc_rs::{aead, constant_time, digest, hkdf, hmac, rand};
+use zeroize::Zeroizing;
+
+use crate::{JoseError, seal::aes_256_gcm};
+
+/// The first byte of a blob: AES-256-GCM with a random nonce.
+const BLOB_VERSION: u8 = 1;
+const NONCE: usize = 12;
+const TAG: usize = 16;
+
+/// A 32-byte key derived from `master` by HKDF with SHA-256 (RFC 5869), without salt. Each part of `info` is preceded
+/// by its length (4 bytes, big-endian), so that no two lists of parts give the same key. `master` must have been
+/// random: this is no password hash.
+pub fn derive(master: &[u8], info: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+    let lengths: Vec<[u8; 4]> = info.iter().map(|part| (part.len() as u32).to_be_bytes()).collect();
+    let parts: Vec<&[u8]> = lengths.iter().zip(info).flat_map(|(length, part)| [length.as_slice(), part]).collect();
+    let mut key = Zeroizing::new([0; 32]);
+    // neither step can fail: one hash length is within HKDF's range, and `key` is exactly that long
+    hkdf::Salt::new(hkdf::HKDF_SHA256, &[])
+        .extract(master)
+        .expand(&parts, hkdf::HKDF_SHA256)
+        .and_then(|okm| okm.fill(key.as_mut()))
+        .expect("32 bytes of HKDF-SHA256");
+    key
+}
+
+/// A key for HMAC with SHA-256 (RFC 2104), prepared once.
+#[derive(Clone)]
+pub struct MacKey(hmac::Key);
+
+impl MacKey {
+    /// From secret bytes; 32 are the right number.
+    pub fn new(key: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+    }
+
+    /// The keyed hash of the parts as if they were one text: a caller whose parts vary in length separates them.
+    pub fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let tag = if let [one] = parts {
+            hmac::sign(&self.0, one)
+        } else {
+            let mut context = hmac::Context::with_key(&self.0);
+            for part in parts {
+                context.update(part);
+            }
+            context.sign()
+        };
+        let mut out = [0; 32];
+        out.copy_from_slice(tag.as_ref());
+        out
+    }
+}
+
+impl fmt::Debug for MacKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MacKey(..)")
+    }
+}
+
+/// [`MacKey::mac`] for a key that is used once.
+pub fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    MacKey::new(key).mac(parts)
+}
+
+/// SHA-256 (FIPS 180-4).
+pub fn sha256(data: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest::digest(&digest::SHA256, data).as_ref());
+    out
+}
+
+/// Whether two secrets are equal, in a time that depends on their lengths only.
+pub fn same(a: &[u8], b: &[u8]) -> bool {
+    constant_time::verify_slices_are_equal(a, b).is_ok()
+}
+
+/// Fills `out` from the library's generator: for keys, nonces and codes.
+///
+/// # Errors
+/// [`JoseError::Key`] when there is no randomness.
+pub fn fill_random(out: &mut [u8]) -> Result<(), JoseError> {
+    rand::fill(out).map_err(|_| JoseError::Key)
+}
+
+/// Encrypts what is stored (AES-256-GCM): version byte, nonce (12), ciphertext, tag (16). `aad` says what it is and
+/// where it belongs, so that it opens in no other place.
+///
+/// # Errors
+/// [`JoseError::Key`] when there is no randomness or the library cannot encrypt.
+pub fn seal_blob(key: &[u8; 32], aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, JoseError> {
+    let mut blob = vec![0; 1 + NONCE + plain.len() + TAG];
+    let (head, body) = blob.split_at_mut(1 + NONCE);
+    let (ciphertext, tag) = body.split_at_mut(plain.len());
+    let mut nonce = [0; NONCE];
+    fill_random(&mut nonce)?;
+    head[0] = BLOB_VERSION;
+    head[1..].copy_from_slice(&nonce);
+    let nonce = aead::Nonce::assume_unique_for_key(nonce);
+    aes_256_gcm(key)
+        .seal_out_of_place_scatter(nonce, aead::Aad::from(aad), plain, ciphertext, &[], tag)
+        .map_err(|_| JoseError::Key)?;
+    Ok(blob)
+}
+
+/// Opens what [`seal_blob`] wrote with the same key and `aad`.
+///
+/// # Errors
+/// [`JoseError::Malformed`] for another version or shape, [`JoseError::Decrypt`] for another key, another `aad` or
+/// changed bytes.
+pub fn open_blob(key: &[u8; 32], aad: &[u8], blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, JoseError> {
+    let (&version, rest) = blob.split_first().ok_or(JoseError::Malformed)?;
+    let (&nonce, body) = rest.split_first_chunk::<NONCE>().ok_or(JoseError::Malformed)?;
+    let (ciphertext, tag) = body.split_last_chunk::<TAG>().ok_or(JoseError::Malformed)?;
+    if version != BLOB_VERSION {
+        return Err(JoseError::Malformed);
+    }
+    let mut plain = Zeroizing::new(vec![0; ciphertext.len()]);
+    let nonce = aead::Nonce::assume_unique_for_key(nonce);
+    aes_256_gcm(key)
+        .open_separate_gather(nonce, aead::Aad::from(aad), ciphertext, tag, &mut plain)
+        .map_err(|_| JoseError::Decrypt)?;
+    Ok(plain)
+}

@@ -1,0 +1,62 @@
+//! Reading compact JWS (RFC 7515). Writing is [`crate::SigningKey::sign_into`].
+
+use std::borrow::Cow;
+
+use crate::{Algorithm, JoseError, MAX_TOKEN, b64, header::RawHeader};
+
+/// A token whose header was read and whose signature was *not* checked yet: see [`crate::VerifyingKey::verify`].
+#[derive(Debug, Clone)]
+pub struct Jws<'a> {
+    /// What the header claims; the key decides.
+    pub alg: Algorithm,
+    /// Which key the header names; not empty.
+    pub kid: Cow<'a, str>,
+    /// What the token says it is (RFC 8725 section 3.11); not empty, compared by the caller.
+    pub typ: Cow<'a, str>,
+    signing_input: &'a str,
+    payload: &'a str,
+    signature: Vec<u8>,
+}
+
+impl Jws<'_> {
+    /// The decoded payload. Worth nothing until the signature was checked.
+    ///
+    /// # Errors
+    /// [`JoseError::Malformed`] when it is not base64url, which [`parse_jws`] has ruled out.
+    pub fn claims(&self) -> Result<Vec<u8>, JoseError> {
+        b64::decode(self.payload).ok_or(JoseError::Malformed)
+    }
+
+    pub(crate) fn signing_input(&self) -> &str {
+        self.signing_input
+    }
+
+    pub(crate) fn signature(&self) -> &[u8] {
+        &self.signature
+    }
+}
+
+/// Reads the header of a compact JWS and checks its shape; the signature is the caller's next step.
+///
+/// # Errors
+/// - [`JoseError::Malformed`]: longer than [`MAX_TOKEN`], not three parts, an empty signature, a part that is not
+///   strict base64url, a header that is not one JSON object of at most [`crate::MAX_HEADER`] bytes, that names a member
+///   twice, or that has one of `crit`, `zip`, `b64`, `jku`, `x5u`, `jwk`, `x5c`;
+/// - [`JoseError::Algorithm`]: `alg` missing or not on the list (`none`, `HS256` and all others);
+/// - [`JoseError::Key`], [`JoseError::Type`]: `kid` or `typ` missing or empty.
+pub fn parse_jws(token: &str) -> Result<Jws<'_>, JoseError> {
+    if token.len() > MAX_TOKEN {
+        return Err(JoseError::Malformed);
+    }
+    let (signing_input, signature) = token.rsplit_once('.').ok_or(JoseError::Malformed)?;
+    let (header, payload) = signing_input.split_once('.').ok_or(JoseError::Malformed)?;
+    // a fourth part would leave a full stop in the payload, which is outside the alphabet
+    if !b64::is_valid(payload) {
+        return Err(JoseError::Malformed);
+    }
+    let header = RawHeader::read(header)?;
+    let alg = header.alg()?.parse()?;
+    let (kid, typ) = header.kid_and_typ()?;
+    let signature = b64::decode(signature).filter(|s| !s.is_empty()).ok_or(JoseError::Malformed)?;
+    Ok(Jws { alg, kid: kid.into(), typ: typ.into(), signing_input, payload, signature })
+}

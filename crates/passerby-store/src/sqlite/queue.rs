@@ -1,0 +1,211 @@
+//! The queue before the writer, and the task that closes groups and wakes those who wait.
+//!
+//! Measured: one hand-over a group each way costs 28 µs of CPU a durable guest, one message a change 40. Waiters are
+//! woken on the runtime's own thread, since waking it from outside is a system call each.
+
+use std::{
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+};
+
+use passerby_core::{
+    id::TenantNo,
+    model::NewGuest,
+    port::{Act, Change, CommitError, Committed, StoreError, Wait},
+};
+use tokio::{
+    sync::{Notify, mpsc as signal, oneshot},
+    task::yield_now,
+};
+
+use super::error::closed;
+use crate::open::Grouping;
+
+/// No group has more changes, however many wait.
+const LARGEST: usize = 512;
+/// No group is heavier, but for one change that is heavier by itself.
+const HEAVIEST: usize = 4 << 20;
+/// What may wait in all; beyond it, callers are told to come back.
+const FULL_QUEUE: usize = 64 << 20;
+
+/// What the writer answers to one piece of work.
+pub(super) type Outcome = Result<Committed, CommitError>;
+
+/// One piece of work for the writer.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// A change of the port.
+    Change(TenantNo, Change),
+    /// Numbers a tenant, unless it has a number.
+    Tenant([u8; 16]),
+    /// Numbers a client, unless it has a number.
+    Client(TenantNo, Box<str>),
+}
+
+impl Work {
+    /// Bytes that it holds, roughly.
+    fn weight(&self) -> usize {
+        let guest = |g: &NewGuest| {
+            let text = |t: &Option<Box<str>>| t.as_ref().map_or(0, |t| t.len());
+            400 + g.user.data.len() + text(&g.user.server_data) + text(&g.user.chosen_id) + text(&g.session.metadata)
+        };
+        let Self::Change(_, change) = self else { return 200 };
+        let act = match &change.act {
+            Act::Create(g, _) | Act::CreateChosen(g, _) => guest(g),
+            Act::OpenSession { session, .. } => 200 + session.metadata.as_ref().map_or(0, |m| m.len()),
+            // the edit's own text is not known here: as large as a usual profile
+            Act::Edit(_) => 4096,
+            Act::Touch(touches) => touches.len() * mem::size_of::<passerby_core::port::Touch>(),
+            Act::SetMeta(_, value) | Act::InitMeta(_, value) => value.len(),
+            _ => 0,
+        };
+        200 + act + change.keep.as_ref().map_or(0, |g| guest(g))
+    }
+}
+
+/// What goes to the writer and comes back with the answers; the buffers are used again.
+#[derive(Default)]
+pub(super) struct Group {
+    pub(super) work: Vec<Work>,
+    pub(super) outcomes: Vec<Outcome>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    work: Vec<Work>,
+    tell: Vec<oneshot::Sender<Outcome>>,
+    weight: usize,
+    closing: bool,
+}
+
+/// The queue that callers see.
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    arrived: Notify,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // nothing that can panic runs under it
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts work into the queue at once; only the answer waits.
+    pub(super) fn submit(&self, work: Work) -> Wait<'static, Outcome> {
+        let refuse = |e: StoreError| -> Wait<'static, Outcome> { Box::pin(std::future::ready(Err(e.into()))) };
+        let (tell, told) = oneshot::channel();
+        let weight = work.weight();
+        let first = {
+            let mut waiting = self.lock();
+            if waiting.closing {
+                return refuse(closed());
+            }
+            if waiting.weight > FULL_QUEUE {
+                return refuse(StoreError::Unavailable("too many changes wait for the disk".into()));
+            }
+            waiting.weight += weight;
+            waiting.work.push(work);
+            waiting.tell.push(tell);
+            waiting.work.len() == 1
+        };
+        if first {
+            self.arrived.notify_one();
+        }
+        Box::pin(async move { told.await.unwrap_or_else(|_| Err(closed().into())) })
+    }
+
+    /// Takes no more work; what is there is still written.
+    pub(super) fn close(&self) {
+        self.lock().closing = true;
+        self.arrived.notify_one();
+    }
+
+    /// Whether work is still taken.
+    pub(super) fn is_open(&self) -> bool {
+        !self.lock().closing
+    }
+
+    /// Takes the next group out, whole where it is within bounds.
+    fn take(&self, work: &mut Vec<Work>, tell: &mut Vec<oneshot::Sender<Outcome>>) {
+        let mut waiting = self.lock();
+        if waiting.work.len() <= LARGEST && waiting.weight <= HEAVIEST {
+            mem::swap(&mut waiting.work, work);
+            mem::swap(&mut waiting.tell, tell);
+            waiting.weight = 0;
+            return;
+        }
+        let (mut n, mut weight) = (0, 0);
+        for w in waiting.work.iter().take(LARGEST) {
+            let more = weight + w.weight();
+            if n > 0 && more > HEAVIEST {
+                break;
+            }
+            (n, weight) = (n + 1, more);
+        }
+        waiting.weight -= weight;
+        work.extend(waiting.work.drain(..n));
+        tell.extend(waiting.tell.drain(..n));
+    }
+}
+
+/// When the gathering ends, also because its runtime does, nobody is left waiting.
+struct Ending(Arc<Queue>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let mut waiting = self.0.lock();
+        waiting.closing = true;
+        waiting.tell.clear();
+        waiting.work.clear();
+    }
+}
+
+/// Closes group after group, has each written, and wakes those who wait for it. Ends when the queue is closed and empty
+/// and the writer is gone, or when the writer died.
+pub(super) async fn gather(
+    queue: Arc<Queue>,
+    grouping: Grouping,
+    writer: mpsc::Sender<Group>,
+    mut written: signal::UnboundedReceiver<Group>,
+) {
+    let ending = Ending(queue);
+    let queue = &ending.0;
+    let (mut spare, mut tell) = (Group::default(), Vec::new());
+    loop {
+        let mut seen = 0;
+        loop {
+            let (now, weight, closing) = {
+                let waiting = queue.lock();
+                (waiting.work.len(), waiting.weight, waiting.closing)
+            };
+            if now == 0 {
+                if closing {
+                    drop(writer);
+                    // the writer ends its connection, then its end of the channel
+                    while written.recv().await.is_some() {}
+                    return;
+                }
+                queue.arrived.notified().await;
+            } else if grouping == Grouping::WhenFree || now == seen || now >= LARGEST || weight >= HEAVIEST {
+                break;
+            } else {
+                seen = now;
+                yield_now().await;
+            }
+        }
+        let mut group = mem::take(&mut spare);
+        queue.take(&mut group.work, &mut tell);
+        if writer.send(group).is_err() {
+            return;
+        }
+        let Some(back) = written.recv().await else { return };
+        spare = back;
+        for (tell, outcome) in tell.drain(..).zip(spare.outcomes.drain(..)) {
+            // who stopped waiting is told nothing
+            let _ = tell.send(outcome);
+        }
+        // freed here, where it was allocated
+        spare.work.clear();
+    }
+}

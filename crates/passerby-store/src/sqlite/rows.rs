@@ -1,0 +1,218 @@
+//! Rows and the core's data, both ways, and the reads.
+
+use passerby_core::{
+    Timestamp,
+    id::{ClientNo, SessionId, TenantNo, UserId},
+    model::{
+        KeyPurpose, Kind, LookUp, LookUpKind, Mark, Session, SessionKind, SigningKeyRow, Standing, User,
+    },
+};
+use rusqlite::{Connection, OptionalExtension, Row, types::Type};
+
+/// A user's sessions that are read with it; the asked one comes beside them.
+const SESSIONS: usize = 100;
+
+/// The columns of [`user`], in its order.
+macro_rules! user_columns {
+    () => {
+        "u.client, u.created_at, u.data, u.entry, u.kind, u.version, u.epoch, u.updated_at, u.server_data, u.chosen_id, u.chosen_by"
+    };
+}
+/// How many [`user_columns!`] there are.
+const USER_COLUMNS: usize = 11;
+
+/// The columns of [`session`], in its order.
+macro_rules! session_columns {
+    () => {
+        "s.id, s.client, s.kind, s.created_at, s.active_at, s.generation, s.rotated_at, s.late_generation, s.ended_at, s.has_denied_tokens, s.metadata, s.parent"
+    };
+}
+
+fn time(ms: i64) -> Timestamp {
+    Timestamp::from_millis(ms)
+}
+
+fn strange(column: usize, what: &'static str) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Integer, what.into())
+}
+
+fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Box<str>> {
+    Ok(row.get_ref(column)?.as_str()?.into())
+}
+
+fn optional_text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Box<str>>> {
+    Ok(row.get_ref(column)?.as_str_or_null()?.map(Into::into))
+}
+
+fn user(row: &Row<'_>, id: UserId) -> rusqlite::Result<User> {
+    let created_at = time(row.get(1)?);
+    Ok(User {
+        id,
+        client: ClientNo(row.get(0)?),
+        created_at,
+        data: text(row, 2)?,
+        entry: optional_text(row, 3)?,
+        kind: Kind::from_number(row.get(4)?).ok_or_else(|| strange(4, "kind of user"))?,
+        version: row.get(5)?,
+        epoch: row.get(6)?,
+        updated_at: row.get::<_, Option<i64>>(7)?.map_or(created_at, time),
+        server_data: optional_text(row, 8)?,
+        chosen_id: optional_text(row, 9)?,
+        chosen_by: row.get::<_, Option<i32>>(10)?.map(ClientNo),
+    })
+}
+
+/// Reads a session whose columns begin at `c`.
+fn session(row: &Row<'_>, c: usize) -> rusqlite::Result<Session> {
+    let created_at = time(row.get(c + 3)?);
+    Ok(Session {
+        id: SessionId::from_bytes(row.get(c)?),
+        client: ClientNo(row.get(c + 1)?),
+        kind: SessionKind::from_number(row.get(c + 2)?).ok_or_else(|| strange(c + 2, "kind of session"))?,
+        created_at,
+        active_at: row.get::<_, Option<i64>>(c + 4)?.map_or(created_at, time),
+        generation: row.get(c + 5)?,
+        rotated_at: row.get::<_, Option<i64>>(c + 6)?.map(time),
+        late_generation: row.get(c + 7)?,
+        ended_at: row.get::<_, Option<i64>>(c + 8)?.map(time),
+        has_denied_tokens: row.get(c + 9)?,
+        metadata: optional_text(row, c + 10)?,
+        parent: row.get::<_, Option<[u8; 16]>>(c + 11)?.map(SessionId::from_bytes),
+    })
+}
+
+/// A session's row.
+pub(super) fn read_session(
+    db: &Connection,
+    tenant: TenantNo,
+    user: UserId,
+    id: SessionId,
+) -> rusqlite::Result<Option<Session>> {
+    db.prepare_cached(concat!(
+        "SELECT ",
+        session_columns!(),
+        " FROM sessions s WHERE s.tenant=?1 AND s.user_id=?2 AND s.id=?3"
+    ))?
+    .query_row((tenant.0, user.as_bytes(), id.as_bytes()), |row| session(row, 0))
+    .optional()
+}
+
+/// All marks under a user's key.
+fn read_marks(db: &Connection, tenant: TenantNo, user: UserId) -> rusqlite::Result<Vec<Mark>> {
+    db.prepare_cached("SELECT id, ends_at FROM marks WHERE tenant=?1 AND user_id=?2")?
+        .query_map((tenant.0, user.as_bytes()), |row| Ok(Mark { id: row.get(0)?, ends_at: time(row.get(1)?) }))?
+        .collect()
+}
+
+/// User and sessions by one statement, which is one snapshot. What a mark or an older session adds is read after it:
+/// whatever was committed in between can only add a refusal, or a row that the caller could not have seen yet.
+pub(super) fn standing(
+    db: &Connection,
+    tenant: TenantNo,
+    id: UserId,
+    asked: SessionId,
+) -> rusqlite::Result<Standing> {
+    let mut found = Standing::default();
+    {
+        let mut statement = db.prepare_cached(concat!(
+            "SELECT ",
+            user_columns!(),
+            ", ",
+            session_columns!(),
+            " FROM users u LEFT JOIN sessions s ON s.tenant=?1 AND s.user_id=?2 WHERE u.tenant=?1 AND u.user_id=?2",
+            " ORDER BY s.id DESC LIMIT 100"
+        ))?;
+        let mut rows = statement.query((tenant.0, id.as_bytes()))?;
+        while let Some(row) = rows.next()? {
+            if found.user.is_none() {
+                found.user = Some(user(row, id)?);
+            }
+            if row.get_ref(USER_COLUMNS)? != rusqlite::types::ValueRef::Null {
+                found.sessions.push(session(row, USER_COLUMNS)?);
+            }
+        }
+    }
+    if found.sessions.len() == SESSIONS && found.session(asked).is_none() {
+        found.sessions.extend(read_session(db, tenant, id, asked)?);
+    }
+    if found.session(asked).is_none_or(|s| s.has_denied_tokens) {
+        found.marks = read_marks(db, tenant, id)?;
+    }
+    Ok(found)
+}
+
+/// Whether the user or the session is marked at `now`.
+pub(super) fn is_marked(
+    db: &Connection,
+    tenant: TenantNo,
+    user: UserId,
+    session: SessionId,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    db.prepare_cached(
+        "SELECT EXISTS(SELECT 1 FROM marks WHERE tenant=?1 AND user_id=?2 AND id IN (?3, zeroblob(16)) AND ends_at > ?4)",
+    )?
+    .query_row((tenant.0, user.as_bytes(), session.as_bytes(), now.millis()), |row| row.get(0))
+}
+
+/// A look-up row, dead or alive.
+pub(super) fn look_up(
+    db: &Connection,
+    tenant: TenantNo,
+    kind: LookUpKind,
+    hash: &[u8; 32],
+) -> rusqlite::Result<Option<LookUp>> {
+    db.prepare_cached(
+        "SELECT user_id, session_id, body, ends_at FROM look_ups WHERE tenant=?1 AND kind=?2 AND hash=?3",
+    )?
+    .query_row((tenant.0, kind.number(), hash), |row| {
+        Ok(LookUp {
+            kind,
+            hash: *hash,
+            user: UserId::from_bytes(row.get(0)?),
+            session: SessionId::from_bytes(row.get(1)?),
+            body: row.get(2)?,
+            ends_at: time(row.get(3)?),
+        })
+    })
+    .optional()
+}
+
+/// All signing keys, of all tenants.
+pub(super) fn signing_keys(db: &Connection) -> rusqlite::Result<Vec<SigningKeyRow>> {
+    db.prepare_cached(
+        "SELECT tenant, purpose, algorithm, name, generation, kid, created_at, activates_at, sealed
+         FROM signing_keys ORDER BY tenant, purpose, algorithm, name, generation",
+    )?
+    .query_map([], |row| {
+        Ok(SigningKeyRow {
+            tenant: TenantNo(row.get(0)?),
+            purpose: KeyPurpose::from_number(row.get(1)?).ok_or_else(|| strange(1, "purpose of key"))?,
+            algorithm: text(row, 2)?,
+            name: text(row, 3)?,
+            generation: row.get(4)?,
+            kid: text(row, 5)?,
+            created_at: time(row.get(6)?),
+            activates_at: time(row.get(7)?),
+            sealed: row.get(8)?,
+        })
+    })?
+    .collect()
+}
+
+/// A value of the store itself.
+pub(super) fn meta(db: &Connection, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    db.prepare_cached("SELECT value FROM meta WHERE name=?1")?.query_row([name], |row| row.get(0)).optional()
+}
+
+/// The number of a tenant.
+pub(super) fn tenant_no(db: &Connection, id: &[u8; 16]) -> rusqlite::Result<Option<i32>> {
+    db.prepare_cached("SELECT no FROM tenants WHERE id=?1")?.query_row([id], |row| row.get(0)).optional()
+}
+
+/// The number of a client.
+pub(super) fn client_no(db: &Connection, tenant: TenantNo, client_id: &str) -> rusqlite::Result<Option<i32>> {
+    db.prepare_cached("SELECT no FROM clients WHERE tenant=?1 AND client_id=?2")?
+        .query_row((tenant.0, client_id), |row| row.get(0))
+        .optional()
+}
