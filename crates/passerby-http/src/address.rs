@@ -20,9 +20,9 @@ pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet
     let x_forwarded = walk(headers, &X_FORWARDED_FOR, trusted, |entry| read_address(entry.trim()));
     let forwarded = walk(headers, &FORWARDED, trusted, read_forwarded);
     match (x_forwarded, forwarded) {
-        (Found::Nothing, Found::Nothing) => peer,
         (Found::Address(a), Found::Nothing) | (Found::Nothing, Found::Address(a)) => a,
         (Found::Address(a), Found::Address(b)) if a == b => a,
+        // none, a malformed one, or two that disagree
         _ => peer,
     }
 }

@@ -58,7 +58,7 @@ impl fmt::Debug for App {
 impl App {
     /// Of a core and the way to speak HTTP.
     pub fn new(core: Arc<Passerby>, http: HttpSettings) -> Self {
-        let tables = ArcSwap::from_pointee(Tables::new(core.settings()));
+        let tables = ArcSwap::from_pointee(Tables::new(&core.settings()));
         Self(Arc::new(Inner { core, http, tables, metrics: HttpMetrics::default() }))
     }
 
@@ -91,7 +91,7 @@ impl App {
         if Arc::ptr_eq(&tables.settings, &settings) {
             return tables;
         }
-        self.0.tables.store(Arc::new(Tables::new(settings)));
+        self.0.tables.store(Arc::new(Tables::new(&settings)));
         self.0.tables.load()
     }
 }
@@ -127,7 +127,7 @@ impl Issuer {
 }
 
 impl Tables {
-    pub(crate) fn new(settings: Arc<Settings>) -> Self {
+    pub(crate) fn new(settings: &Arc<Settings>) -> Self {
         let mut tables = Self {
             settings: settings.clone(),
             origins: HashSet::new(),

@@ -116,7 +116,7 @@ mod tests {
             request = request.header(ACCESS_CONTROL_REQUEST_METHOD, "POST");
         }
         let request = request.body(Body::empty()).unwrap();
-        let grant = Grant::of(&Tables::new(settings().into()), tenant.map(TenantNo), &request);
+        let grant = Grant::of(&Tables::new(&settings().into()), tenant.map(TenantNo), &request);
         let status = grant.preflight(&request).map(|r| r.status().as_u16());
         let mut headers = HeaderMap::new();
         grant.write(&mut headers);

@@ -74,11 +74,14 @@ impl Series {
     }
 }
 
+/// Series by method and route.
+type Routes = HashMap<&'static str, HashMap<Box<str>, Arc<Series>>>;
+
 /// All series of a process.
 #[derive(Default)]
 pub struct HttpMetrics {
     // routes are few and known after the first requests: nearly all look-ups only read
-    series: RwLock<HashMap<&'static str, HashMap<Box<str>, Arc<Series>>>>,
+    series: RwLock<Routes>,
     in_flight: AtomicU64,
 }
 
@@ -164,7 +167,7 @@ impl Collector for HttpCollector {
             MetricType::Histogram,
         )?;
         for series in &all {
-            let bounds = BOUNDS.iter().map(|&b| b as f64 / 1e6).chain([f64::MAX]);
+            let bounds = BOUNDS.iter().map(|&b| b as f64 / 1e6).chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> =
                 bounds.zip(series.buckets.iter().map(|b| b.load(Ordering::Relaxed))).collect();
             let count = buckets.iter().map(|(_, n)| n).sum();

@@ -66,7 +66,7 @@ mod tests {
     use crate::testing::{FIRST, SECOND, THIRD, settings};
 
     fn take(uri: &str, host: Option<&'static str>) -> Result<(Option<i32>, String), UnknownTenant> {
-        let tables = Tables::new(settings().into());
+        let tables = Tables::new(&settings().into());
         let mut request = Request::builder().uri(uri);
         if let Some(host) = host {
             request = request.header("host", host);

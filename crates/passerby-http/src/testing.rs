@@ -1,7 +1,11 @@
-//! What the tests of this crate share: three tenants, and an application over a store that keeps nothing but lets
-//! floating guests live.
+//! What the tests of this crate and of the native doors share: three tenants, two clients of the first (`game` is
+//! public, `web` has the secret `s3cret`), and an application over a store that keeps nothing but its signing keys.
+//! Floating guests live all the same.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use passerby_core::{
     Passerby, Ports, Timestamp,
@@ -9,7 +13,7 @@ use passerby_core::{
     model::{LookUp, LookUpKind, SigningKeyRow, Standing},
     port::{Act, Change, CommitError, Committed, Store, StoreError, Wait},
     secret::MasterKey,
-    settings::{RateLimits, Rules, Settings, Tenant},
+    settings::{Client, ClientType, RateLimits, Rules, Settings, Tenant},
     testing::{ManualClock, SeededRandom},
 };
 use uuid::Uuid;
@@ -23,16 +27,41 @@ pub(crate) const THIRD: &str = "33333333-3333-4333-8333-333333333333";
 /// The first on `https://first.example`, the second below it by path, the third on its own host.
 pub(crate) fn settings() -> Settings {
     let second = format!("https://first.example/t/{SECOND}");
+    let mut first = tenant(1, FIRST, "https://first.example", &["https://app.first.example"]);
+    for client in [client(1, "game", None), client(2, "web", Some("s3cret"))] {
+        first.clients_by_no.insert(client.no, client.clone());
+        first.clients.insert(client.id.clone(), client);
+    }
+    let first = Arc::new(first);
     let tenants = vec![
-        tenant(1, FIRST, "https://first.example", &["https://app.first.example"]),
-        tenant(2, SECOND, &second, &["https://app.second.example"]),
-        tenant(3, THIRD, "https://third.example", &["https://app.third.example"]),
+        first.clone(),
+        Arc::new(tenant(2, SECOND, &second, &["https://app.second.example"])),
+        Arc::new(tenant(3, THIRD, "https://third.example", &["https://app.third.example"])),
     ];
-    Settings { dev: false, tenants, clients: HashMap::new(), api_keys: HashMap::new() }
+    let clients = first.clients.iter().map(|(id, client)| (id.clone(), (first.clone(), client.clone()))).collect();
+    Settings { dev: false, tenants, clients, api_keys: HashMap::new() }
 }
 
-fn tenant(no: i32, id: &str, issuer: &str, origins: &[&str]) -> Arc<Tenant> {
-    Arc::new(Tenant {
+fn client(no: i32, id: &str, secret: Option<&str>) -> Arc<Client> {
+    Arc::new(Client {
+        no: ClientNo(no),
+        tenant: TenantNo(1),
+        id: id.into(),
+        name: id.into(),
+        kind: if secret.is_some() { ClientType::Web } else { ClientType::Native },
+        secret: secret.map(|s| passerby_jose::sha256(s.as_bytes())),
+        keys: None,
+        first_party: true,
+        redirect_uris: Vec::new(),
+        origins: ["https://app.first.example".into()].into(),
+        audiences: std::collections::HashSet::new(),
+        rules: Rules::default(),
+        id_json: format!("\"{id}\"").into(),
+    })
+}
+
+fn tenant(no: i32, id: &str, issuer: &str, origins: &[&str]) -> Tenant {
+    Tenant {
         no: TenantNo(no),
         id: Uuid::try_parse(id).unwrap(),
         name: "test".into(),
@@ -43,7 +72,7 @@ fn tenant(no: i32, id: &str, issuer: &str, origins: &[&str]) -> Arc<Tenant> {
         signing_algorithm: passerby_jose::Algorithm::Es256,
         key_rotation: None,
         key_lead: std::time::Duration::ZERO,
-        longest_signed: std::time::Duration::from_secs(86_400),
+        longest_signed: std::time::Duration::from_hours(24),
         keys: Vec::new(),
         resource_servers: HashMap::new(),
         limits: RateLimits::default(),
@@ -53,26 +82,27 @@ fn tenant(no: i32, id: &str, issuer: &str, origins: &[&str]) -> Arc<Tenant> {
         clients: HashMap::new(),
         clients_by_no: HashMap::new(),
         origins: origins.iter().map(|o| (*o).into()).collect(),
-    })
+    }
 }
 
-/// An application whose store takes everything and finds nothing.
+/// An application whose store takes everything and finds nothing again but its signing keys.
 pub(crate) async fn app(http: HttpSettings) -> App {
     let ports = Ports {
-        store: Arc::new(Nothing),
+        store: Arc::new(KeysOnly::default()),
         clock: Arc::new(ManualClock::new(Timestamp::from_seconds(1_790_000_000))),
         random: Arc::new(SeededRandom::new(1)),
     };
     App::new(Passerby::start(ports, settings(), &MasterKey::new([7; 32])).await.unwrap(), http)
 }
 
-struct Nothing;
+#[derive(Default)]
+struct KeysOnly(Mutex<Vec<SigningKeyRow>>);
 
 fn ready<'a, T: Send + 'a>(value: T) -> Wait<'a, T> {
     Box::pin(std::future::ready(value))
 }
 
-impl Store for Nothing {
+impl Store for KeysOnly {
     fn ready(&self) -> Wait<'_, Result<(), StoreError>> {
         ready(Ok(()))
     }
@@ -94,7 +124,7 @@ impl Store for Nothing {
     }
 
     fn signing_keys(&self) -> Wait<'_, Result<Vec<SigningKeyRow>, StoreError>> {
-        ready(Ok(Vec::new()))
+        ready(Ok(self.0.lock().unwrap().clone()))
     }
 
     fn meta(&self, _: &'static str) -> Wait<'_, Result<Option<Vec<u8>>, StoreError>> {
@@ -102,10 +132,10 @@ impl Store for Nothing {
     }
 
     fn commit(&self, _: TenantNo, change: Change) -> Wait<'static, Result<Committed, CommitError>> {
-        ready(Ok(match change.act {
-            Act::Sweep { .. } => Committed::Swept(0),
-            _ => Committed::Done,
-        }))
+        if let Act::AddSigningKey(key) = change.act {
+            self.0.lock().unwrap().push(*key);
+        }
+        ready(Ok(Committed::Done))
     }
 
     fn close(&self) -> Wait<'_, ()> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::extract::{ConnectInfo, FromRequestParts};
-use http::{Extensions, HeaderMap, HeaderName, Method, Uri, header::ORIGIN, request::Parts};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri, header::ORIGIN, request::Parts};
 use passerby_core::{
     caller::{Access, Caller, Site},
     id::TenantNo,
@@ -38,9 +38,14 @@ impl Visit {
         Caller { tenant: self.tenant, address: self.address, site }
     }
 
+    /// Whether the tenant's issuer is https: then its cookie is Secure and bears the `__Host-` name.
+    pub fn secure(&self, app: &App) -> bool {
+        app.tables().secure(self.tenant)
+    }
+
     /// The session cookie of the tenant's host, when there is one.
     pub fn cookie<'a>(&self, app: &App, headers: &'a HeaderMap) -> Option<&'a str> {
-        cookies::read(headers, || app.tables().secure(self.tenant))
+        cookies::read(headers, || self.secure(app))
     }
 
     /// Bearer token and cookie of a request to the caller's own things; a method other than GET and HEAD changes.
@@ -96,7 +101,7 @@ fn site<'a>(tables: &Tables, tenant: Option<TenantNo>, dev: bool, parts: &'a Par
         let ours = origin == tables.own_origin(tenant) || (dev && is_own_host(origin, &parts.uri, headers));
         return if ours { Site::Same } else { Site::Origin(origin) };
     }
-    match headers.get(SEC_FETCH_SITE).map(|v| v.as_bytes()) {
+    match headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes) {
         None => Site::Unknown,
         Some(b"same-origin") => Site::Same,
         // typed into the address bar
@@ -123,7 +128,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        format!("{:?}", site(&Tables::new(settings().into()), tenant.map(TenantNo), dev, &parts))
+        format!("{:?}", site(&Tables::new(&settings().into()), tenant.map(TenantNo), dev, &parts))
     }
 
     #[test]

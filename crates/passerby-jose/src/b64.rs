@@ -53,10 +53,11 @@ pub(crate) fn is_valid(text: &str) -> bool {
         b'-' => 62,
         _ => 63,
     };
+    // what the last character has beyond whole bytes must be zero
     match text.len() % 4 {
         0 => true,
-        2 => value & 0b1111 == 0,
-        3 => value & 0b11 == 0,
+        2 => value.trailing_zeros() >= 4,
+        3 => value.trailing_zeros() >= 2,
         _ => false,
     }
 }

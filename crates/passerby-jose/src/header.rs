@@ -113,14 +113,30 @@ mod tests {
     #[test]
     fn refuses() {
         for json in [
-            "", "{", "[]", "null", "\"alg\"", "{} {}", "{}x", r#"{"alg":1}"#, r#"{"kid":null}"#, r#"{"typ":["t"]}"#,
-            r#"{"alg":"ES256","alg":"ES256"}"#, r#"{"alg":"ES256","\u0061lg":"none"}"#, r#"{"x":1,"x":2}"#,
-            r#"{"\u0063rit":[]}"#, r#"{"alg":"\ud800"}"#,
+            "",
+            "{",
+            "[]",
+            "null",
+            "\"alg\"",
+            "{} {}",
+            "{}x",
+            r#"{"alg":1}"#,
+            r#"{"kid":null}"#,
+            r#"{"typ":["t"]}"#,
+            r#"{"alg":"ES256","alg":"ES256"}"#,
+            r#"{"alg":"ES256","\u0061lg":"none"}"#,
+            r#"{"x":1,"x":2}"#,
+            r#"{"\u0063rit":[]}"#,
+            r#"{"alg":"\ud800"}"#,
         ] {
             assert_eq!(read(json).err(), Some(JoseError::Malformed), "{json}");
         }
         for name in REFUSED {
-            assert_eq!(read(&format!(r#"{{"alg":"ES256","{name}":null}}"#)).err(), Some(JoseError::Malformed), "{name}");
+            assert_eq!(
+                read(&format!(r#"{{"alg":"ES256","{name}":null}}"#)).err(),
+                Some(JoseError::Malformed),
+                "{name}"
+            );
         }
         assert!(RawHeader::read(&b64::encode(b"{\"alg\":\"\xff\"}")).is_err());
         assert!(RawHeader::read(&b64::encode(b"\xef\xbb\xbf{}")).is_err(), "byte order mark");

@@ -50,7 +50,9 @@ impl SigningKey {
         let rng = SystemRandom::new();
         let key = |_| JoseError::Key;
         let bytes = match algorithm {
-            Algorithm::Es256 => EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &rng).map_err(key)?.as_ref().to_vec(),
+            Algorithm::Es256 => {
+                EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &rng).map_err(key)?.as_ref().to_vec()
+            }
             Algorithm::EdDsa => Ed25519KeyPair::generate_pkcs8v1(&rng).map_err(key)?.as_ref().to_vec(),
             Algorithm::Rs256 => {
                 let pair = rsa::KeyPair::generate(rsa::KeySize::Rsa2048).map_err(key)?;
@@ -156,6 +158,18 @@ impl SigningKey {
     /// The public half.
     pub fn verifying_key(&self) -> VerifyingKey {
         self.public.clone()
+    }
+}
+
+#[cfg(test)]
+impl SigningKey {
+    /// A token with a header that this crate would not write.
+    pub(crate) fn sign_raw_for_tests(&self, header: &str, claims: &[u8]) -> String {
+        let encoded = (b64::encode(header.as_bytes()) + ".").into_bytes().into();
+        let header = Header { algorithm: self.algorithm(), kid: self.kid().into(), encoded };
+        let mut out = Vec::new();
+        self.sign_into(&header, claims, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
     }
 }
 
@@ -295,4 +309,173 @@ fn rsa_components(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (n, tail) = element(0x02, sequence)?;
     let (e, tail) = element(0x02, tail)?;
     (rest.is_empty() && tail.is_empty()).then_some((positive(n)?, positive(e)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{KeySet, parse_jws};
+
+    /// Public keys as the RFCs print them: members of a JWK.
+    fn ec(x: &str, y: &str) -> Vec<u8> {
+        [vec![4], b64::decode(x).unwrap(), b64::decode(y).unwrap()].concat()
+    }
+
+    fn rsa(n: &str) -> Vec<u8> {
+        let n = b64::decode(n).unwrap();
+        assert_eq!(n.len(), 256);
+        // SEQUENCE of 266, INTEGER of 257 with a leading zero, INTEGER 65537
+        [&[0x30, 0x82, 1, 10, 2, 0x82, 1, 1, 0], &n[..], &[2, 3, 1, 0, 1]].concat()
+    }
+
+    fn check(key: &VerifyingKey, token: &str) -> Result<(), JoseError> {
+        let (input, signature) = token.rsplit_once('.').unwrap();
+        key.verify_raw(input.as_bytes(), &b64::decode(signature).unwrap())
+    }
+
+    #[test]
+    fn rfc_7515_a3_es256() {
+        let public = ec("f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0");
+        let key = VerifyingKey::new(Algorithm::Es256, "k", &public).unwrap();
+        let token = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290\
+            Ijp0cnVlfQ.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
+        assert_eq!(check(&key, token), Ok(()));
+        assert_eq!(check(&key, &token.replacen("Ijp0", "Ijp1", 1)), Err(JoseError::Signature));
+        assert_eq!(parse_jws(token).err(), Some(JoseError::Key), "it names no key");
+        let jwk = key.jwk();
+        assert_eq!(jwk["x"], "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU");
+        assert_eq!(jwk["y"], "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0");
+    }
+
+    #[test]
+    fn rfc_7515_a2_rs256() {
+        let n = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pC\
+            gNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmt\
+            dVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ";
+        let token = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290\
+            Ijp0cnVlfQ.cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9\
+            CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12j\
+            zDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
+        let key = VerifyingKey::new(Algorithm::Rs256, "k", &rsa(n)).unwrap();
+        assert_eq!(check(&key, token), Ok(()));
+        assert_eq!(check(&key, &token.replacen("Ijp0", "Ijp1", 1)), Err(JoseError::Signature));
+        assert_eq!(key.jwk()["n"], n);
+        assert_eq!(key.jwk()["e"], "AQAB");
+    }
+
+    #[test]
+    fn rfc_7638_thumbprint() {
+        let n = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknj\
+            hMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5ha\
+            jrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw";
+        let key = VerifyingKey::new(Algorithm::Rs256, "2011-04-29", &rsa(n)).unwrap();
+        assert_eq!(key.thumbprint(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+    }
+
+    #[test]
+    fn rfc_8037_ed25519() {
+        // appendix A.1 as PKCS#8 (RFC 8410 section 7): a fixed frame around the seed
+        let seed = b64::decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A").unwrap();
+        let frame = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+        let key = SigningKey::from_pkcs8(Algorithm::EdDsa, "k", &[&frame[..], &seed].concat()).unwrap();
+        assert_eq!(key.verifying_key().jwk()["x"], "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
+        assert_eq!(key.verifying_key().thumbprint(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+        // appendix A.4: its header has no `kid`, so it is put in the place of ours
+        let header =
+            Header { algorithm: Algorithm::EdDsa, kid: "k".into(), encoded: (*b"eyJhbGciOiJFZERTQSJ9.").into() };
+        let mut token = Vec::new();
+        key.sign_into(&header, b"Example of Ed25519 signing", &mut token).unwrap();
+        let token = String::from_utf8(token).unwrap();
+        assert_eq!(
+            token,
+            "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4\
+             iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
+        );
+        assert_eq!(check(&key.verifying_key(), &token), Ok(()));
+    }
+
+    #[test]
+    fn round_trip_of_every_algorithm() {
+        let keys: Vec<SigningKey> = Algorithm::ALL
+            .into_iter()
+            .map(|a| SigningKey::from_pkcs8(a, a.as_str(), &SigningKey::generate(a).unwrap()).unwrap())
+            .collect();
+        let set: KeySet = keys.iter().map(SigningKey::verifying_key).collect();
+        for key in &keys {
+            let header = key.header("at+jwt");
+            for claims in [&b""[..], b"{}", b"{\"sub\":\"x\"}", &[0xff; 3000]] {
+                let mut out = b"before ".to_vec();
+                key.sign_into(&header, claims, &mut out).unwrap();
+                let text = std::str::from_utf8(&out).unwrap().strip_prefix("before ").unwrap();
+                let token = parse_jws(text).unwrap();
+                assert_eq!((token.alg, &*token.kid, &*token.typ), (key.algorithm(), key.kid(), "at+jwt"));
+                assert_eq!(set.verify(&token).unwrap().kid(), key.kid());
+                assert_eq!(token.claims().unwrap(), claims);
+                for other in &keys {
+                    assert_eq!(other.verifying_key().verify(&token).is_ok(), other.kid() == key.kid());
+                    assert_eq!(other.sign_into(&header, claims, &mut Vec::new()).is_ok(), other.kid() == key.kid());
+                }
+                assert_eq!(KeySet::default().verify(&token).err(), Some(JoseError::Key));
+            }
+            let jwk = key.verifying_key().jwk();
+            assert_eq!((&jwk["use"], &jwk["alg"], &jwk["kid"]), (&"sig".into(), &key.kid().into(), &key.kid().into()));
+            for private in ["d", "p", "q", "dp", "dq", "qi", "k"] {
+                assert!(jwk.get(private).is_none());
+            }
+            assert_eq!(set.jwks()["keys"].as_array().unwrap().len(), 3);
+            assert!(format!("{key:?}{:?}", key.verifying_key()).len() < 60, "no key material");
+        }
+        assert_eq!(set.get("RS256").unwrap().jwk()["kty"], "RSA");
+        assert_eq!(set.get("ES256").unwrap().jwk()["crv"], "P-256");
+        assert_eq!(set.get("EdDSA").unwrap().jwk()["crv"], "Ed25519");
+        assert!(set.get("none").is_none());
+    }
+
+    #[test]
+    fn a_header_escapes_what_it_holds() {
+        let key = SigningKey::generate(Algorithm::EdDsa).unwrap();
+        let kid = "a\"},\u{1}\u{e9}";
+        let key = SigningKey::from_pkcs8(Algorithm::EdDsa, kid, &key).unwrap();
+        let mut out = Vec::new();
+        key.sign_into(&key.header("\\"), b"{}", &mut out).unwrap();
+        let token = parse_jws(std::str::from_utf8(&out).unwrap()).unwrap();
+        assert_eq!((&*token.kid, &*token.typ), (kid, "\\"));
+        assert_eq!(key.verifying_key().verify(&token), Ok(()));
+    }
+
+    #[test]
+    fn refuses_keys_that_do_not_fit() {
+        let made: Vec<_> = Algorithm::ALL.into_iter().map(|a| (a, SigningKey::generate(a).unwrap())).collect();
+        for (made_for, pkcs8) in &made {
+            for wanted in Algorithm::ALL {
+                assert_eq!(SigningKey::from_pkcs8(wanted, "k", pkcs8).is_ok(), wanted == *made_for);
+            }
+            assert_eq!(SigningKey::from_pkcs8(*made_for, "", pkcs8).err(), Some(JoseError::Key));
+            for end in (0..pkcs8.len()).step_by(7) {
+                assert!(SigningKey::from_pkcs8(*made_for, "k", &pkcs8[..end]).is_err());
+            }
+            assert_ne!(**pkcs8, *SigningKey::generate(*made_for).unwrap());
+        }
+        for wrong in [&[4; 65][..], &[4; 64], &[2; 33], &[], &[0; 65]] {
+            assert_eq!(VerifyingKey::new(Algorithm::Es256, "k", wrong).err(), Some(JoseError::Key), "not on the curve");
+        }
+        for wrong in [&[][..], &[0; 31], &[0; 33]] {
+            assert_eq!(VerifyingKey::new(Algorithm::EdDsa, "k", wrong).err(), Some(JoseError::Key));
+        }
+        let short = [&[0x30, 0x81, 0x89, 2, 0x81, 0x81, 0][..], &[0xff; 128], &[2, 3, 1, 0, 1]].concat();
+        assert_eq!(rsa_components(&short).map(|(n, e)| (n.len(), e.len())), Some((128, 3)));
+        assert_eq!(VerifyingKey::new(Algorithm::Rs256, "k", &short).err(), Some(JoseError::Key), "1024 bits");
+        for end in 0..short.len() {
+            assert_eq!(rsa_components(&short[..end]), None);
+        }
+    }
+
+    #[test]
+    fn may_be_shared() {
+        fn shared<T: Send + Sync>() {}
+        shared::<SigningKey>();
+        shared::<VerifyingKey>();
+        shared::<crate::SealingKey>();
+        shared::<crate::MacKey>();
+    }
 }

@@ -114,7 +114,8 @@ struct Body<'a> {
 impl<'a> Body<'a> {
     fn read(text: &'a str) -> Result<Self, JoseError> {
         let mut parts = text.split('.');
-        let (Some(nonce), Some(ciphertext), Some(tag), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        let (Some(nonce), Some(ciphertext), Some(tag), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             return Err(JoseError::Malformed);
         };
         let nonce = b64::decode_array(nonce).ok_or(JoseError::Malformed)?;
@@ -148,4 +149,119 @@ pub fn peek_jwe(token: &str) -> Result<JweHeader, JoseError> {
 pub(crate) fn aes_256_gcm(secret: &[u8; 32]) -> LessSafeKey {
     // cannot fail: the only other length than 32 is ruled out by the type
     LessSafeKey::new(UnboundKey::new(&AES_256_GCM, secret).expect("32 bytes are an AES-256 key"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key() -> SealingKey {
+        SealingKey::new(&[7; 32], "1.42", "anon-session+jwt")
+    }
+
+    fn seal(key: &SealingKey, payload: &[u8]) -> String {
+        let mut out = Vec::new();
+        key.seal_into(payload, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn shape() {
+        // RFC 7516 section 7.1 and RFC 7518 section 4.5: five parts, no encrypted key, the header is authenticated
+        let token = seal(&key(), b"{\"sub\":\"x\"}");
+        let parts: Vec<&str> = token.split('.').collect();
+        assert_eq!(parts.len(), 5);
+        let header = String::from_utf8(b64::decode(parts[0]).unwrap()).unwrap();
+        assert_eq!(header, r#"{"alg":"dir","enc":"A256GCM","kid":"1.42","typ":"anon-session+jwt"}"#);
+        assert_eq!(parts[1], "");
+        assert_eq!((b64::decode(parts[2]).unwrap().len(), b64::decode(parts[4]).unwrap().len()), (12, 16));
+        let mut joined = b64::decode(parts[3]).unwrap();
+        joined.extend(b64::decode(parts[4]).unwrap());
+        let nonce = Nonce::try_assume_unique_for_key(&b64::decode(parts[2]).unwrap()).unwrap();
+        let plain = aes_256_gcm(&[7; 32]).open_in_place(nonce, Aad::from(parts[0]), &mut joined).unwrap();
+        assert_eq!(plain, b"{\"sub\":\"x\"}");
+        assert_eq!(peek_jwe(&token).unwrap(), JweHeader { kid: "1.42".into(), typ: "anon-session+jwt".into() });
+        assert_ne!(token, seal(&key(), b"{\"sub\":\"x\"}"), "a new nonce each time");
+    }
+
+    #[test]
+    fn only_the_same_key_kid_and_typ_open() {
+        let token = seal(&key(), b"x");
+        assert_eq!(key().open(&token).unwrap(), b"x");
+        let open = |secret, kid, typ| SealingKey::new(&secret, kid, typ).open(&token).err();
+        assert_eq!(open([8; 32], "1.42", "anon-session+jwt"), Some(JoseError::Decrypt));
+        assert_eq!(open([7; 32], "1.43", "anon-session+jwt"), Some(JoseError::Key));
+        assert_eq!(open([7; 32], "1.42", "passerby-cookie+jwt"), Some(JoseError::Key));
+        // another spelling of the same header, and the right header of the wrong key over our ciphertext
+        let rest = &token[token.find('.').unwrap()..];
+        for header in [
+            r#"{"enc":"A256GCM","alg":"dir","kid":"1.42","typ":"anon-session+jwt"}"#,
+            r#"{"alg":"dir","enc":"A256GCM","kid":"1.42","typ":"anon-session+jwt"} "#,
+            r#"{"alg":"dir","enc":"A256GCM","kid":"1.42","typ":"anon-session+jwt","x":1}"#,
+        ] {
+            let forged = b64::encode(header.as_bytes()) + rest;
+            assert!(peek_jwe(&forged).is_ok());
+            assert_eq!(key().open(&forged), Err(JoseError::Key));
+        }
+        let renamed = b64::encode(br#"{"alg":"dir","enc":"A256GCM","kid":"1.43","typ":"anon-session+jwt"}"#) + rest;
+        assert_eq!(SealingKey::new(&[7; 32], "1.43", "anon-session+jwt").open(&renamed), Err(JoseError::Decrypt));
+    }
+
+    #[test]
+    fn peek_refuses() {
+        let rest = "..AAAAAAAAAAAAAAAA.AA.AAAAAAAAAAAAAAAAAAAAAA";
+        let peek = |header: &str| peek_jwe(&(b64::encode(header.as_bytes()) + rest)).err();
+        assert_eq!(peek(r#"{"alg":"dir","enc":"A256GCM","kid":"k","typ":"t"}"#), None);
+        assert_eq!(peek(r#"{"alg":"A256KW","enc":"A256GCM","kid":"k","typ":"t"}"#), Some(JoseError::Algorithm));
+        assert_eq!(peek(r#"{"alg":"dir","enc":"A128GCM","kid":"k","typ":"t"}"#), Some(JoseError::Algorithm));
+        assert_eq!(peek(r#"{"alg":"dir","enc":"A256CBC-HS512","kid":"k","typ":"t"}"#), Some(JoseError::Algorithm));
+        assert_eq!(peek(r#"{"alg":"dir","kid":"k","typ":"t"}"#), Some(JoseError::Algorithm));
+        assert_eq!(peek(r#"{"alg":"dir","enc":"A256GCM","typ":"t"}"#), Some(JoseError::Key));
+        assert_eq!(peek(r#"{"alg":"dir","enc":"A256GCM","kid":"k"}"#), Some(JoseError::Type));
+        assert_eq!(
+            peek(r#"{"alg":"dir","enc":"A256GCM","kid":"k","typ":"t","zip":"DEF"}"#),
+            Some(JoseError::Malformed)
+        );
+        let token = seal(&key(), b"some text");
+        let parts: Vec<&str> = token.split('.').collect();
+        let [h, _, n, c, t] = parts[..] else { panic!() };
+        for wrong in [
+            format!("{h}.AA.{n}.{c}.{t}"),
+            format!("{h}.{n}.{c}.{t}"),
+            format!("{h}..{n}.{c}.{t}."),
+            format!("{h}..{n}.{c}"),
+            format!("{h}..{}.{c}.{t}", &n[1..]),
+            format!("{h}..{n}A.{c}.{t}"),
+            format!("{h}..{n}.{c}.{}", &t[1..]),
+            format!("{h}..{n}.{c}.{t}A"),
+            format!("{h}..{n}.{c}=.{t}"),
+            format!("{h}..{n}.{c} .{t}"),
+            format!("{h}=..{n}.{c}.{t}"),
+            format!(" {h}..{n}.{c}.{t}"),
+            format!("{h}..{n}.{c}.{t}\n"),
+            format!("..{n}.{c}.{t}"),
+            format!("{h}....{t}"),
+            format!("{h}..{n}.{}.{t}", "A".repeat(MAX_TOKEN)),
+        ] {
+            assert!(peek_jwe(&wrong).is_err(), "{wrong}");
+            assert!(key().open(&wrong).is_err(), "{wrong}");
+        }
+        // an empty content is a token of the right shape, and not ours
+        assert!(peek_jwe(&format!("{h}..{n}..{t}")).is_ok());
+        assert_eq!(key().open(&format!("{h}..{n}..{t}")), Err(JoseError::Decrypt));
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(secret: [u8; 32], kid in "\\PC{1,20}", payload: Vec<u8>, before: Vec<u8>) {
+            let key = SealingKey::new(&secret, &kid, "t");
+            let mut out = before.clone();
+            key.seal_into(&payload, &mut out).unwrap();
+            prop_assert_eq!(&out[..before.len()], &before[..]);
+            let token = std::str::from_utf8(&out[before.len()..]).unwrap();
+            prop_assert_eq!(peek_jwe(token).unwrap().kid, kid);
+            prop_assert_eq!(key.open(token), Ok(payload));
+        }
+    }
 }

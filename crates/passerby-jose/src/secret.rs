@@ -15,6 +15,7 @@ const TAG: usize = 16;
 /// A 32-byte key derived from `master` by HKDF with SHA-256 (RFC 5869), without salt. Each part of `info` is preceded
 /// by its length (4 bytes, big-endian), so that no two lists of parts give the same key. `master` must have been
 /// random: this is no password hash.
+#[expect(clippy::missing_panics_doc, reason = "neither step can fail: see there")]
 pub fn derive(master: &[u8], info: &[&[u8]]) -> Zeroizing<[u8; 32]> {
     let lengths: Vec<[u8; 4]> = info.iter().map(|part| (part.len() as u32).to_be_bytes()).collect();
     let parts: Vec<&[u8]> = lengths.iter().zip(info).flat_map(|(length, part)| [length.as_slice(), part]).collect();
@@ -124,4 +125,82 @@ pub fn open_blob(key: &[u8; 32], aad: &[u8], blob: &[u8]) -> Result<Zeroizing<Ve
         .open_separate_gather(nonce, aead::Aad::from(aad), ciphertext, tag, &mut plain)
         .map_err(|_| JoseError::Decrypt)?;
     Ok(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hex(text: &str) -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
+    }
+
+    #[test]
+    fn derivation_is_hkdf() {
+        // RFC 5869 A.3: no salt, no info; its output is longer, ours is the beginning
+        let master = hex("0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b");
+        assert_eq!(derive(&master, &[])[..], hex("8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d"));
+        // RFC 5869 section 2 by hand: T(1) = HMAC(HMAC(zeros, master), info | 1)
+        let info = b"\0\0\0\x02ab\0\0\0\x00\0\0\0\x01c";
+        assert_eq!(*derive(&master, &[b"ab", b"", b"c"]), mac(&mac(&[0; 32], &[&master]), &[info, &[1]]));
+        assert_ne!(derive(b"m", &[b"ab", b"c"]), derive(b"m", &[b"a", b"bc"]));
+        assert_ne!(derive(b"m", &[b"ab"]), derive(b"m", &[b"ab", b""]));
+        assert_ne!(derive(b"m", &[b"ab"]), derive(b"n", &[b"ab"]));
+        assert_eq!(derive(b"m", &[&[7; 5000]]), derive(b"m", &[&[7; 5000]]));
+    }
+
+    #[test]
+    fn keyed_hash_and_hash() {
+        // RFC 4231 test case 2
+        let want = hex("5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+        assert_eq!(mac(b"Jefe", &[b"what do ya want for nothing?"])[..], want);
+        assert_eq!(MacKey::new(b"Jefe").mac(&[b"what do ya ", b"", b"want for nothing?"])[..], want);
+        assert_eq!(mac(b"Jefe", &[]), mac(b"Jefe", &[b""]));
+        // FIPS 180-4, "abc"
+        assert_eq!(sha256(b"abc")[..], hex("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"));
+    }
+
+    #[test]
+    fn comparison_and_randomness() {
+        assert!(same(b"", b"") && same(b"abc", b"abc"));
+        assert!(!same(b"abc", b"abd") && !same(b"abc", b"ab") && !same(b"", b"a"));
+        let (mut a, mut b) = ([0; 32], [0; 32]);
+        fill_random(&mut a).unwrap();
+        fill_random(&mut b).unwrap();
+        assert_ne!(a, b);
+        assert_eq!(format!("{:?}", MacKey::new(&a)), "MacKey(..)");
+    }
+
+    #[test]
+    fn blobs() {
+        let blob = seal_blob(&[1; 32], b"kid", b"secret").unwrap();
+        assert_eq!(blob.len(), 1 + 12 + 6 + 16);
+        assert_ne!(blob, seal_blob(&[1; 32], b"kid", b"secret").unwrap(), "a new nonce each time");
+        assert_eq!(open_blob(&[1; 32], b"kid", &blob).unwrap()[..], *b"secret");
+        assert_eq!(open_blob(&[2; 32], b"kid", &blob), Err(JoseError::Decrypt));
+        assert_eq!(open_blob(&[1; 32], b"kie", &blob), Err(JoseError::Decrypt));
+        assert_eq!(open_blob(&[1; 32], b"", &blob), Err(JoseError::Decrypt));
+        for end in 0..blob.len() {
+            assert!(open_blob(&[1; 32], b"kid", &blob[..end]).is_err());
+        }
+        for bit in 0..blob.len() * 8 {
+            let mut changed = blob.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(open_blob(&[1; 32], b"kid", &changed).is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn blob_round_trip(key: [u8; 32], aad: Vec<u8>, plain: Vec<u8>) {
+            let blob = seal_blob(&key, &aad, &plain).unwrap();
+            prop_assert_eq!(&open_blob(&key, &aad, &blob).unwrap()[..], &plain[..]);
+        }
+
+        #[test]
+        fn blob_reader_survives(blob: Vec<u8>) {
+            prop_assert!(open_blob(&[0; 32], b"", &blob).is_err());
+        }
+    }
 }

@@ -60,3 +60,67 @@ pub fn parse_jws(token: &str) -> Result<Jws<'_>, JoseError> {
     let signature = b64::decode(signature).filter(|s| !s.is_empty()).ok_or(JoseError::Malformed)?;
     Ok(Jws { alg, kid: kid.into(), typ: typ.into(), signing_input, payload, signature })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(header: &str, rest: &str) -> Option<JoseError> {
+        parse_jws(&(b64::encode(header.as_bytes()) + rest)).err()
+    }
+
+    #[test]
+    fn header() {
+        assert_eq!(parse(r#"{"alg":"ES256","kid":"k","typ":"t"}"#, ".e30.AA"), None);
+        assert_eq!(parse(r#"{"alg":"ES256","kid":"k"}"#, ".e30.AA"), Some(JoseError::Type));
+        assert_eq!(parse(r#"{"alg":"ES256","typ":"t"}"#, ".e30.AA"), Some(JoseError::Key));
+        assert_eq!(parse(r#"{"kid":"k","typ":"t"}"#, ".e30.AA"), Some(JoseError::Algorithm));
+        for alg in ["none", "NONE", "nOnE", "HS256", "HS512", "PS256", "ES384", "es256", "dir", ""] {
+            assert_eq!(
+                parse(&format!(r#"{{"alg":"{alg}","kid":"k","typ":"t"}}"#), ".e30.AA"),
+                Some(JoseError::Algorithm)
+            );
+        }
+        for more in
+            [r#""crit":["exp"]"#, r#""jku":"x""#, r#""jwk":{}"#, r#""b64":false"#, r#""x5c":[]"#, r#""typ":"t""#]
+        {
+            let header = format!(r#"{{"alg":"ES256","kid":"k","typ":"t",{more}}}"#);
+            assert_eq!(parse(&header, ".e30.AA"), Some(JoseError::Malformed), "{more}");
+        }
+    }
+
+    #[test]
+    fn shape() {
+        let header = r#"{"alg":"ES256","kid":"k","typ":"t"}"#;
+        for rest in [
+            "",
+            ".",
+            ".e30",
+            ".e30.",
+            ".e30.AA.",
+            ".e30.AA.AA",
+            ".e30..AA",
+            "..e30.AA",
+            ".e30.AA=",
+            ".e30=.AA",
+            ".e30.A",
+            ".e30.AB",
+            ".e31.AA",
+            " .e30.AA",
+            ".e30.AA\n",
+            ".e3 0.AA",
+            ".e30.+/",
+            ".é.AA",
+        ] {
+            assert_eq!(parse(header, rest), Some(JoseError::Malformed), "{rest:?}");
+        }
+        assert_eq!(parse(header, "..AA"), None, "an empty payload is a payload");
+        for text in ["", ".", "..", "...", "Bearer x.y.z", "e30.e30.AA", ".e30.AA"] {
+            assert!(parse_jws(text).is_err(), "{text}");
+        }
+        let room = MAX_TOKEN - b64::encoded_len(header.len()) - 4;
+        let payload = "A".repeat(room / 4 * 4);
+        assert_eq!(parse(header, &format!(".{payload}.AA")), None);
+        assert_eq!(parse(header, &format!(".{payload}AAAA.AA")), Some(JoseError::Malformed));
+    }
+}

@@ -71,11 +71,7 @@ impl Pointer {
     }
 
     /// Parses the member `name` of an operation that stands at `base`.
-    pub(super) fn of_member(
-        operation: &Map<String, Value>,
-        name: &'static str,
-        base: &str,
-    ) -> Result<Self, EditError> {
+    pub(super) fn of_member(operation: &Map<String, Value>, name: &'static str, base: &str) -> Result<Self, EditError> {
         match operation.get(name) {
             Some(Value::String(path)) => Self::parse(path, &member(base, name)),
             Some(_) => {

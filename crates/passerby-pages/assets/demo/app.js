@@ -13,7 +13,7 @@ const LOCK = 'passerby-demo-guest';
 const tabs = new BroadcastChannel('passerby-demo');
 /** A key of creation is remembered for ten minutes (a public client); an older one is not offered again. */
 const KEY_LIFE = 9 * 60_000;
-const CALLS_SHOWN = 10;
+const CALLS_SHOWN = 6;
 
 /** The user object, null when there is nobody, undefined before the first look. */
 let user;
@@ -170,13 +170,18 @@ function waiting(problem, ms) {
 async function detail() {
   if (!user || detailed === user.id) return;
   detailed = user.id;
-  await Promise.all([loadSessions(), loadClaims()]);
+  // In this order: the answer with the token says which of the sessions is this browser's.
+  await loadClaims();
+  await loadSessions();
 }
 
 async function loadSessions() {
   try {
     const { body } = await call('GET', '/v1/me/sessions');
+    if (!user) return;
+    session ??= body.items.length === 1 ? body.items[0] : null;
     renderSessions(body.items);
+    render();
   } catch (problem) {
     if (problem.status !== 401) complain(problem);
   }
@@ -192,6 +197,7 @@ async function loadClaims() {
       call('POST', '/v1/guests', { body: { client_id: clientId, session_type: 'tokens', persist: false } }),
     );
     if (body.created) return void look();
+    if (body.user.id !== user?.id) return;
     const claims = decode(body.access_token);
     session = body.session ?? session;
     renderClaims(claims);
@@ -229,7 +235,7 @@ async function save(event) {
   } catch (problem) {
     if (problem.status === 401) part();
     if (problem.status === 400 || problem.status === 409 || problem.status === 422) {
-      blame(problem.field.startsWith('/display_name') ? 'display-name' : 'profile', words(problem).join(' '));
+      blame(problem.field.startsWith('/display_name') ? 'display-name' : 'profile', problem.detail || problem.title);
     }
     if (problem.status === 412) await look();
     complain(problem, '', problem.status === 412 ? 'What is kept now is shown; save again if you still want to.' : '');
@@ -271,11 +277,15 @@ function patchToName() {
   }
 }
 
+/** The display name, if the profile has one. */
+function name() {
+  const kept = user?.data?.display_name;
+  return typeof kept === 'string' && kept !== '' ? kept : null;
+}
+
+/** Shows the kept name in its field, unless somebody is writing a patch. */
 function showName() {
-  const name = user?.data?.display_name;
-  if (document.activeElement !== at('display-name') && at('profile').value === '') {
-    at('display-name').value = typeof name === 'string' ? name : '';
-  }
+  if (document.activeElement !== at('display-name') && at('profile').value === '') at('display-name').value = name() ?? '';
 }
 
 async function leave(method, path, body, goodbye) {
@@ -356,7 +366,7 @@ function element(name, ...children) {
   return made;
 }
 
-const absolute = new Intl.DateTimeFormat('en', { dateStyle: 'medium', timeStyle: 'short' });
+const absolute = new Intl.DateTimeFormat('en', { dateStyle: 'medium', timeStyle: 'short', hourCycle: 'h23' });
 const relative = new Intl.RelativeTimeFormat('en', { numeric: 'auto' });
 const UNITS = [['day', 86_400], ['hour', 3600], ['minute', 60], ['second', 1]];
 
@@ -392,13 +402,13 @@ const short = (id) => (id.length > 10 ? `…${id.slice(-6)}` : id);
 
 function render() {
   const views = Number(user?.data?.views ?? 0);
-  const name = user?.data?.display_name;
-  const called = typeof name === 'string' && name !== '' ? name : user && `${user.kind === 'regular' ? 'User' : 'Guest'} ${short(user.id)}`;
+  const named = name();
+  const called = named ?? (user && `${user.kind === 'regular' ? 'User' : 'Guest'} ${short(user.id)}`);
   document.body.dataset.who = user ? 'somebody' : 'nobody';
   at('nobody').hidden = user !== null;
   at('somebody').hidden = !user;
   at('who-text').textContent = user === undefined ? 'Looking…' : (called ?? 'Nobody yet');
-  at('tag').textContent = called ?? '?';
+  at('tag').textContent = user ? (named ?? short(user.id)) : '?';
   if (at('views').value !== String(views)) at('views').value = String(views);
   at('views-word').textContent = views === 1 ? 'view' : 'views';
   at('views-whose').textContent = user ? `kept for ${called}` : 'by nobody yet: press play to be somebody';
@@ -422,8 +432,8 @@ function renderSessions(items) {
   at('sessions').replaceChildren(
     ...items.map((item) => {
       const label = item.id === here ? 'This browser' : 'Session';
-      const row = element('li', element('strong', label), ' ', element('code', short(item.id)), element('span', 'ends ', moment(end(item))));
-      return row;
+      const until = element('span', 'ends ', moment(end(item)));
+      return element('li', element('strong', label), ' ', element('code', short(item.id)), ' ', until);
     }),
   );
 }
@@ -439,7 +449,7 @@ function renderClaims(claims) {
     const head = element('th', element('code', claim), element('small', MEANING[claim] ?? ''));
     head.scope = 'row';
     const time = ['iat', 'nbf', 'exp', 'auth_time'].includes(claim) && typeof value === 'number';
-    const text = typeof value === 'string' ? value : JSON.stringify(value);
+    const text = value === '' ? 'none' : typeof value === 'string' ? value : JSON.stringify(value);
     return element('tr', head, element('td', element('code', text), ...(time ? [moment(value * 1000)] : [])));
   };
   at('claims-body').replaceChildren(...Object.entries(claims).map(row));

@@ -61,7 +61,7 @@ pub(super) fn apply(db: &Connection, tenant: TenantNo, change: &Change) -> Done 
         }
         Act::CreateChosen(guest, look_up) => {
             insert_user(db, tenant, &guest.user)?;
-            if rows::is_marked(db, tenant, guest.user.id, guest.session.id, at)? {
+            if rows::is_marked(db, tenant, guest.user.id, &USER_MARK, at)? {
                 return Err(CommitError::Marked.into());
             }
             if let Some(look_up) = look_up {
@@ -194,33 +194,29 @@ fn keep(db: &Connection, tenant: TenantNo, guest: &NewGuest, at: Timestamp) -> R
         .optional()?;
     match stored {
         Some((_, Some(false))) => return Ok(()),
-        Some((_, Some(true))) => return Err(CommitError::Gone.into()),
-        Some((_, None)) | None if rows::is_marked(db, tenant, user.id, session.id, at)? => {
+        Some((_, None)) | None if rows::is_marked(db, tenant, user.id, session.id.as_bytes(), at)? => {
             return Err(CommitError::Marked.into());
         }
         Some((chosen_by, None)) if chosen_by == Some(session.client.0) => {}
-        Some((_, None)) => return Err(CommitError::Gone.into()),
+        // ended, or another session stored the id first
+        Some(_) => return Err(CommitError::Gone.into()),
         None => drop(insert_user(db, tenant, user)?),
     }
     insert_session(db, tenant, user.id, session).map(drop)
 }
 
-fn open_session(
-    db: &Connection,
-    tenant: TenantNo,
-    user: UserId,
-    epoch: i32,
-    session: &Session,
-    at: Timestamp,
-) -> Done {
+fn open_session(db: &Connection, tenant: TenantNo, user: UserId, epoch: i32, session: &Session, at: Timestamp) -> Done {
     let there: bool = db
         .prepare_cached("SELECT EXISTS(SELECT 1 FROM users WHERE tenant=?1 AND user_id=?2 AND epoch=?3)")?
         .query_row((tenant.0, user.as_bytes(), epoch), |r| r.get(0))?;
     if !there {
         return Err(CommitError::Gone.into());
     }
-    db.prepare_cached("DELETE FROM sessions WHERE tenant=?1 AND user_id=?2 AND ended_at < ?3")?
-        .execute((tenant.0, user.as_bytes(), at.minus(ENDED_STAY).millis()))?;
+    db.prepare_cached("DELETE FROM sessions WHERE tenant=?1 AND user_id=?2 AND ended_at < ?3")?.execute((
+        tenant.0,
+        user.as_bytes(),
+        at.minus(ENDED_STAY).millis(),
+    ))?;
     insert_session(db, tenant, user, session)
 }
 
@@ -305,7 +301,11 @@ fn is_repeated(
         .optional()?;
     match known {
         Some((body, ends_at)) if ends_at > at.millis() => {
-            if body == key.body { Ok(true) } else { Err(CommitError::KeyReused.into()) }
+            if body == key.body {
+                Ok(true)
+            } else {
+                Err(CommitError::KeyReused.into())
+            }
         }
         _ => {
             db.prepare_cached(

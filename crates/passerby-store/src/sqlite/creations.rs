@@ -116,17 +116,15 @@ fn insert(db: &Connection, all: &Statements, rows: &[Creation<'_>], outcomes: &m
         })
     });
     match inserted {
-        Err(e) if is_taken(&e) => match rows {
-            [one] => {
+        Err(e) if is_taken(&e) => {
+            if let [one] = rows {
                 outcomes[one.at] = Err(CommitError::Taken);
-                Ok(())
+                return Ok(());
             }
             // a refused statement has changed nothing: again row by row, to see whose it was
-            _ => {
-                let single = &STATEMENTS[SIZES.len() - 1];
-                rows.chunks(1).try_for_each(|row| insert(db, single, row, outcomes))
-            }
-        },
+            let single = &STATEMENTS[SIZES.len() - 1];
+            rows.chunks(1).try_for_each(|row| insert(db, single, row, outcomes))
+        }
         other => other,
     }
 }

@@ -39,9 +39,7 @@ pub(super) fn store_error(e: &Error) -> StoreError {
     match e.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreError::Full,
         // the engine itself turns ENOSPC into `DiskFull`; a quota reached, or no room for the log's index, comes as these
-        Some(ErrorCode::SystemIoFailure)
-            if matches!(extended, ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE) =>
-        {
+        Some(ErrorCode::SystemIoFailure) if matches!(extended, ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE) => {
             StoreError::Full
         }
         Some(

@@ -128,9 +128,8 @@ fn apply(db: &Connection, path: &Path, known: &[Migration]) -> Result<(), Attemp
         return Err(OpenError::Newer { found, known: newest }.into());
     }
     for (version, name, checksum) in &applied {
-        let same = known
-            .iter()
-            .any(|m| m.version() == *version && m.name() == name && m.checksum().to_string() == *checksum);
+        let same =
+            known.iter().any(|m| m.version() == *version && m.name() == name && m.checksum().to_string() == *checksum);
         if !same {
             return Err(OpenError::Changed(format!("V{version}__{name}")).into());
         }
@@ -139,11 +138,8 @@ fn apply(db: &Connection, path: &Path, known: &[Migration]) -> Result<(), Attemp
     missing.sort();
     for m in missing {
         db.execute_batch(m.sql().unwrap_or_default()).map_err(engine)?;
-        db.execute(
-            "INSERT INTO schema_history VALUES(?1, ?2, ?3)",
-            (m.version(), m.name(), m.checksum().to_string()),
-        )
-        .map_err(engine)?;
+        db.execute("INSERT INTO schema_history VALUES(?1, ?2, ?3)", (m.version(), m.name(), m.checksum().to_string()))
+            .map_err(engine)?;
     }
     Ok(())
 }

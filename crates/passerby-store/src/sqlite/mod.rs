@@ -49,8 +49,8 @@ struct Sqlite {
 /// Opens a file; see [`crate::open`].
 pub(crate) async fn open(path: PathBuf, options: &OpenOptions) -> Result<Arc<dyn Store>, OpenError> {
     // reads of other threads must find the same file wherever the process goes
-    let path = std::path::absolute(&path)
-        .map_err(|e| OpenError::Unwritable { path: path.clone(), reason: e.to_string() })?;
+    let path =
+        std::path::absolute(&path).map_err(|e| OpenError::Unwritable { path: path.clone(), reason: e.to_string() })?;
     let give_up = Instant::now() + BUSY;
     let db = loop {
         let (at, max_pages) = (path.clone(), options.max_pages);
@@ -137,12 +137,7 @@ impl Store for Sqlite {
         })
     }
 
-    fn standing(
-        &self,
-        tenant: TenantNo,
-        user: UserId,
-        session: SessionId,
-    ) -> Wait<'_, Result<Standing, StoreError>> {
+    fn standing(&self, tenant: TenantNo, user: UserId, session: SessionId) -> Wait<'_, Result<Standing, StoreError>> {
         now(self.readers.read(|db| rows::standing(db, tenant, user, session)))
     }
 

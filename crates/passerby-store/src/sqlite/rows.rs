@@ -3,9 +3,7 @@
 use passerby_core::{
     Timestamp,
     id::{ClientNo, SessionId, TenantNo, UserId},
-    model::{
-        KeyPurpose, Kind, LookUp, LookUpKind, Mark, Session, SessionKind, SigningKeyRow, Standing, User,
-    },
+    model::{KeyPurpose, Kind, LookUp, LookUpKind, Mark, Session, SessionKind, SigningKeyRow, Standing, User},
 };
 use rusqlite::{Connection, OptionalExtension, Row, types::Type};
 
@@ -106,12 +104,7 @@ fn read_marks(db: &Connection, tenant: TenantNo, user: UserId) -> rusqlite::Resu
 
 /// User and sessions by one statement, which is one snapshot. What a mark or an older session adds is read after it:
 /// whatever was committed in between can only add a refusal, or a row that the caller could not have seen yet.
-pub(super) fn standing(
-    db: &Connection,
-    tenant: TenantNo,
-    id: UserId,
-    asked: SessionId,
-) -> rusqlite::Result<Standing> {
+pub(super) fn standing(db: &Connection, tenant: TenantNo, id: UserId, asked: SessionId) -> rusqlite::Result<Standing> {
     let mut found = Standing::default();
     {
         let mut statement = db.prepare_cached(concat!(
@@ -141,18 +134,18 @@ pub(super) fn standing(
     Ok(found)
 }
 
-/// Whether the user or the session is marked at `now`.
+/// Whether the user or the id (a session's) is marked at `now`.
 pub(super) fn is_marked(
     db: &Connection,
     tenant: TenantNo,
     user: UserId,
-    session: SessionId,
+    id: &[u8; 16],
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
     db.prepare_cached(
         "SELECT EXISTS(SELECT 1 FROM marks WHERE tenant=?1 AND user_id=?2 AND id IN (?3, zeroblob(16)) AND ends_at > ?4)",
     )?
-    .query_row((tenant.0, user.as_bytes(), session.as_bytes(), now.millis()), |row| row.get(0))
+    .query_row((tenant.0, user.as_bytes(), id, now.millis()), |row| row.get(0))
 }
 
 /// A look-up row, dead or alive.

@@ -46,6 +46,9 @@ pub(super) fn run(db: Connection, groups: &mpsc::Receiver<Group>, written: &sign
     if let Err(e) = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
         tracing::warn!(error = %e, "the write-ahead log was not folded in; the next start does it");
     }
+    if let Err((_, e)) = db.close() {
+        tracing::warn!(error = %e, "the database was not closed in order");
+    }
 }
 
 fn panicked() -> StoreError {

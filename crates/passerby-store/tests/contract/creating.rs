@@ -98,11 +98,8 @@ pub(crate) async fn a_taken_id_leaves_no_look_up(h: &Harness) {
     t.done(0, Act::Create(first.clone(), None)).await;
     for (n, chosen) in [(1, false), (2, true)] {
         let row = look_up(n, &first, DAY);
-        let act = if chosen {
-            Act::CreateChosen(first.clone(), Some(row))
-        } else {
-            Act::Create(first.clone(), Some(row))
-        };
+        let act =
+            if chosen { Act::CreateChosen(first.clone(), Some(row)) } else { Act::Create(first.clone(), Some(row)) };
         refused!(t.commit(0, act).await, "Taken");
         assert_eq!(t.store.look_up(t.no, LookUpKind::Creation, [n; 32]).await.unwrap(), None);
     }
@@ -169,10 +166,7 @@ pub(crate) async fn what_ended_is_not_kept(h: &Harness) {
     let guest = t.guest();
     t.done(0, Act::Erase { user: guest.user.id, mark_until: at(1000) }).await;
     refused!(t.keep(10, &guest, Act::Keep).await, "Marked");
-    assert_eq!(
-        t.standing(guest.user.id, guest.session.id).await.marks,
-        [Mark { id: USER_MARK, ends_at: at(1000) }]
-    );
+    assert_eq!(t.standing(guest.user.id, guest.session.id).await.marks, [Mark { id: USER_MARK, ends_at: at(1000) }]);
 }
 
 pub(crate) async fn an_id_that_another_session_stored_is_gone(h: &Harness) {

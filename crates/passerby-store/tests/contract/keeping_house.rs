@@ -64,8 +64,8 @@ pub(crate) async fn signing_keys(h: &Harness) {
     t.done(0, Act::RemoveSigningKey("unknown".into())).await;
     assert_eq!(t.store.signing_keys().await.unwrap().len(), 2);
     // of many that rotate at once, one makes the successor
-    let outcomes = side_by_side((0..20).map(|i| t.commit(0, Act::AddSigningKey(Box::new(key(t.no, 5, &format!("n{i}")))))))
-        .await;
+    let outcomes =
+        side_by_side((0..20).map(|i| t.commit(0, Act::AddSigningKey(Box::new(key(t.no, 5, &format!("n{i}"))))))).await;
     assert_eq!(outcomes.iter().filter(|o| o.is_ok()).count(), 1);
     assert_eq!(t.store.signing_keys().await.unwrap().len(), 3);
 }

@@ -43,7 +43,7 @@ pub(crate) async fn a_closed_store_says_so(h: &Harness) {
 
 pub(crate) async fn two_that_open_at_once_migrate_once(h: &Harness) {
     // the database of the harness is migrated already: another one beside it
-    let url = h.sibling().await;
+    let (url, _place) = h.sibling().await;
     let stores = within(side_by_side((0..8).map(|_| {
         let url = url.clone();
         async move { open(&url, &OpenOptions::default()).await }
@@ -70,11 +70,8 @@ pub(crate) async fn two_processes_may_share_it(h: &Harness) {
     let second = open(&h.url, &OpenOptions::default()).await.unwrap();
     let guest = t.guest();
     t.done(0, Act::Create(guest.clone(), None)).await;
-    let change = passerby_core::port::Change {
-        at: crate::support::at(0),
-        keep: None,
-        act: Act::Create(guest.clone(), None),
-    };
+    let change =
+        passerby_core::port::Change { at: crate::support::at(0), keep: None, act: Act::Create(guest.clone(), None) };
     refused!(second.commit(t.no, change).await, "Taken");
     assert!(second.standing(t.no, guest.user.id, guest.session.id).await.unwrap().user.is_some());
     second.close().await;

@@ -47,7 +47,7 @@ pub(crate) async fn of_fifty_that_keep_one_guest_all_succeed(h: &Harness) {
     }))
     .await;
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
-    assert_eq!(t.standing(guest.user.id, guest.session.id).await.sessions, [guest.session.clone()]);
+    assert_eq!(t.standing(guest.user.id, guest.session.id).await.sessions, std::slice::from_ref(&guest.session));
 }
 
 pub(crate) async fn of_fifty_that_rotate_one_wins(h: &Harness) {

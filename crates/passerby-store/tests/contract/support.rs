@@ -34,13 +34,37 @@ impl Harness {
     pub(crate) async fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("passerby.db").display());
-        Self { store: open(&url, &OpenOptions::default()).await.unwrap(), url, _place: Box::new(folder) }
+        let store = open(&url, &OpenOptions::default()).await.unwrap();
+        Self::of(store, url, folder)
     }
 
     pub(crate) async fn postgres() -> Self {
         let database = passerby_testkit::postgres::fresh_database().await;
         let url = database.url.clone();
-        Self { store: open(&url, &OpenOptions::default()).await.unwrap(), url, _place: Box::new(database) }
+        let store = open(&url, &OpenOptions::default()).await.unwrap();
+        Self::of(store, url, database)
+    }
+
+    /// A store that the test opened by itself, in a place that goes with it.
+    pub(crate) fn of(store: Arc<dyn Store>, url: String, place: impl Any + Send + Sync) -> Self {
+        Self { store, url, _place: Box::new(place) }
+    }
+
+    /// Closes the store and opens it again.
+    pub(crate) async fn reopened(self, options: &OpenOptions) -> Self {
+        self.store.close().await;
+        Self { store: open(&self.url, options).await.unwrap(), ..self }
+    }
+
+    /// The URL of a database of the same engine that nobody has opened yet, and its place.
+    pub(crate) async fn sibling(&self) -> (String, Box<dyn Any + Send + Sync>) {
+        if self.url.starts_with("sqlite:") {
+            let folder = tempfile::tempdir().unwrap();
+            (format!("sqlite:{}", folder.path().join("sibling.db").display()), Box::new(folder))
+        } else {
+            let database = passerby_testkit::postgres::fresh_database().await;
+            (database.url.clone(), Box::new(database))
+        }
     }
 
     /// A tenant with two clients.
@@ -49,7 +73,14 @@ impl Harness {
         let tenant = store.number_tenant(Uuid::from_u128(no)).await.unwrap();
         let client = store.number_client(tenant, "spa").await.unwrap();
         let other_client = store.number_client(tenant, "app").await.unwrap();
-        Tenant { store, no: tenant, client, other_client, ids: IdMaker::default(), random: SeededRandom::new(no as u64) }
+        Tenant {
+            store,
+            no: tenant,
+            client,
+            other_client,
+            ids: IdMaker::default(),
+            random: SeededRandom::new(no as u64),
+        }
     }
 
     /// The tables that hold these sixteen bytes in any column, each as often as it has such rows.
@@ -94,10 +125,10 @@ fn sqlite_tables_with(path: &str, id: [u8; 16]) -> Vec<String> {
     assert!(columns.len() > 40, "the tables are listed");
     let mut found = Vec::new();
     for (table, column) in columns {
-        let n: usize = db
+        let n: u32 = db
             .query_row(&format!("SELECT count(*) FROM \"{table}\" WHERE \"{column}\" = ?1"), [id], |r| r.get(0))
             .unwrap();
-        found.extend(std::iter::repeat_n(table, n));
+        found.extend(std::iter::repeat_n(table, n as usize));
     }
     found.sort();
     found
@@ -255,6 +286,7 @@ pub(crate) fn elaborate(guest: &mut NewGuest, tenant: &Tenant) {
 }
 
 /// A look-up row for `guest` that dies at `ends_at`.
+#[expect(clippy::unnecessary_box_returns, reason = "acts take it boxed")]
 pub(crate) fn look_up(n: u8, guest: &NewGuest, ends_at: i64) -> Box<LookUp> {
     Box::new(LookUp {
         kind: LookUpKind::Creation,
@@ -290,6 +322,19 @@ pub(crate) fn edit(user: UserId, session: SessionId, half: Half, edit: Edit) -> 
     })
 }
 
+fn limits() -> Limits {
+    Limits { max_bytes: 1 << 20, max_depth: 32, max_operations: 50, max_list: 1000 }
+}
+
+/// A merge patch.
+pub(crate) fn merge(patch: &str) -> Edit {
+    Edit::merge_patch(patch.as_bytes(), &limits()).unwrap()
+}
+
+fn operations(list: &str) -> Edit {
+    Edit::operations(format!("{{\"operations\":{list}}}").as_bytes(), &limits()).unwrap()
+}
+
 /// What an outcome says, in a form that can be compared.
 pub(crate) fn word(outcome: &Result<Committed, CommitError>) -> String {
     match outcome {
@@ -317,5 +362,5 @@ pub(crate) async fn side_by_side<T: Send + 'static>(
 
 /// Fails instead of hanging.
 pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), what).await.expect("answered within a minute")
+    tokio::time::timeout(Duration::from_mins(1), what).await.expect("answered within a minute")
 }

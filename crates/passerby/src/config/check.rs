@@ -90,12 +90,12 @@ fn audiences(config: &Config, n: usize, tenant: &TenantSettings, problems: &mut 
     };
     let issuer = config.issuer_of(n);
     for audience in tenant.clients.iter().flat_map(|c| &c.audiences) {
-        if !known.contains(&&**audience.value) {
+        if !known.contains(&&*audience.value) {
             problems.push(audience.problem(format!("{expected}, found \"{}\"", audience.value)));
         }
     }
     if let Some(audience) = &tenant.default_audience
-        && !known.contains(&&**audience.value)
+        && !known.contains(&&*audience.value)
         && *audience.value != *issuer
     {
         problems.push(audience.problem(format!("{expected} or the issuer, found \"{}\"", audience.value)));
@@ -113,6 +113,15 @@ fn issuers(config: &Config, problems: &mut Vec<Problem>) {
         && issuer.value != config.issuer.value
     {
         problems.push(issuer.problem("the first tenant has the issuer at the top of the file; write it there"));
+    }
+    for tenant in config.tenants.iter().skip(1) {
+        // a host of its own, or the prefix that is taken off the path: nothing else is ever routed to it
+        if let Some(issuer) = &tenant.issuer
+            && !issuer.trim_end_matches('/').ends_with(&format!("/t/{}", tenant.id.value))
+            && url::Url::parse(issuer).is_ok_and(|url| url.path() != "/")
+        {
+            problems.push(issuer.problem(format!("expected a URL without a path, or one that ends in /t/{}", tenant.id.value)));
+        }
     }
     let mut seen: HashMap<String, usize> = HashMap::new();
     for (n, tenant) in config.tenants.iter().enumerate() {
@@ -191,7 +200,7 @@ impl Config {
     /// Reads the files that the configuration names (but the TLS pair, which the server reads again and again).
     pub(super) fn read_files(&mut self) -> Result<(), Problems> {
         let mut problems = Vec::new();
-        for tls in &self.tls {
+        if let Some(tls) = &self.tls {
             problems.extend(crate::tls::load(&tls.certificate.value, &tls.key.value).err().map(|e| tls.certificate.problem(e)));
         }
         if let MasterKeySource::File(path) = &self.master_key {
@@ -234,9 +243,9 @@ fn unreadable<P: AsRef<Path>>(path: &At<P>, e: &std::io::Error) -> Problem {
 
 fn read_schema<P: AsRef<Path>>(path: &At<P>) -> Result<passerby_core::profile::Schema, Problem> {
     let text = fs::read_to_string(path.value.as_ref()).map_err(|e| unreadable(path, &e))?;
-    let value = serde_json::from_str(&text).map_err(|e| path.problem(format!("expected a file with a JSON Schema: {e}")))?;
-    passerby_core::profile::Schema::compile(&value)
-        .map_err(|e| path.problem(format!("expected a file with a JSON Schema: {e}")))
+    let wrong = |e: String| path.problem(format!("expected a file with a JSON Schema: {e}"));
+    let document = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    passerby_core::profile::Schema::compile(&document).map_err(wrong)
 }
 
 fn read_jwks<P: AsRef<Path>>(path: &At<P>) -> Result<JwkSet, Problem> {

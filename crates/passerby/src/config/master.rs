@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use passerby_core::MasterKey;
+use passerby_core::secret::MasterKey;
 
 use super::{At, Given, Place, Problem, Secret};
 

@@ -176,8 +176,8 @@ impl Config {
         let mut problems = document.into_problems();
         let built_in = source == DEVELOPMENT_NAME;
         let config = file.map(|file| Self::combine(source, file, overrides, built_in, &mut problems));
-        // sections are read in our order and flags come last: print in the order of the file
-        problems.sort_by(|a, b| a.place.cmp(&b.place));
+        // sections are read in our order, not in the file's
+        problems.sort_by_key(|problem| problem.place.order());
         match config {
             Some(config) if problems.is_empty() => Ok(config),
             _ => Err(Problems(problems)),

@@ -3,7 +3,7 @@
 use std::{fmt, ops::Deref, sync::Arc};
 
 /// Where a setting was written.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     source: Arc<str>,
     at: Option<(u32, u32)>,
@@ -19,6 +19,11 @@ impl Place {
     /// Not in a file, or in none of its lines: a flag, a variable of the environment, a default.
     pub fn from_source(source: &str, key: &str) -> Self {
         Self { source: source.into(), at: None, key: key.into() }
+    }
+
+    /// Sorts by line; what has none comes last.
+    pub(super) fn order(&self) -> (bool, Option<(u32, u32)>) {
+        (self.at.is_none(), self.at)
     }
 
     /// The key's path from the top of the file, `tenants.guests.idle_timeout`; empty for a flag.

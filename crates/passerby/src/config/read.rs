@@ -108,13 +108,14 @@ impl<'d, 't> Section<'d, 't> {
         self.doc.place(found.span().start, self.path_of(key))
     }
 
-    /// Where the section begins.
-    pub(super) fn place(&self) -> Place {
-        self.doc.place(self.start, self.path.clone())
-    }
 
     pub(super) fn report(&self, problem: Problem) {
         self.doc.report(problem);
+    }
+
+    /// Whether a key is there, rightly written or not.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
     }
 
     /// A key that must be there, or else a mistake and the default.
@@ -122,7 +123,7 @@ impl<'d, 't> Section<'d, 't> {
         value.unwrap_or_else(|| {
             let place = self.doc.place(self.start, self.path_of(key));
             // a key that is there but wrong was reported already
-            if !self.table.contains_key(key) {
+            if !self.has(key) {
                 self.report(place.problem(format!("missing key; expected {expected}")));
             }
             At { value: T::default(), place }

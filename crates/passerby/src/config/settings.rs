@@ -40,7 +40,7 @@ impl Config {
 
     /// The `client_id`s of the n-th tenant that a store must number.
     pub fn client_ids(&self, n: usize) -> Vec<&str> {
-        let declared = self.tenants[n].clients.iter().map(|c| &**c.id.value);
+        let declared = self.tenants[n].clients.iter().map(|c| &*c.id.value);
         declared.chain((n == 0 && self.has_implicit_demo_client()).then_some(DEMO_CLIENT)).collect()
     }
 

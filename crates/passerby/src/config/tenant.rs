@@ -159,7 +159,12 @@ pub(super) fn read(s: &mut Section<'_, '_>) -> TenantSettings {
 }
 
 fn algorithm(text: &str) -> Result<Algorithm, Fault> {
-    if ["ES256", "EdDSA", "RS256"].contains(&text) { text.parse().map_err(|_| Fault::Other) } else { Err(Fault::Other) }
+    match text {
+        "ES256" => Ok(Algorithm::Es256),
+        "EdDSA" => Ok(Algorithm::EdDsa),
+        "RS256" => Ok(Algorithm::Rs256),
+        _ => Err(Fault::Other),
+    }
 }
 
 fn tokens(s: &mut Section<'_, '_>, tokens: &mut TokenSettings) {
@@ -195,7 +200,7 @@ fn limits(s: &mut Section<'_, '_>) -> LimitSettings {
 
 fn key(s: &mut Section<'_, '_>) -> KeySettings {
     let expected = "an id of 1 to 64 letters, digits, \".\", \"_\" or \"-\"";
-    let id = s.parsed("id", expected, |text| {
+    let id: Option<At<Box<str>>> = s.parsed("id", expected, |text| {
         let fits = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         if fits && (1..=64).contains(&text.len()) { Ok(text.into()) } else { Err(Fault::Other) }
     });
@@ -216,7 +221,7 @@ fn resource_server(s: &mut Section<'_, '_>) -> ResourceServerSettings {
     let guest_scopes = s.list("guest_scopes", "a scope without spaces", kind::scope).unwrap_or_default();
     for scope in &guest_scopes {
         if !scopes.iter().any(|s| s.value == scope.value) {
-            let known: Vec<&str> = scopes.iter().map(|s| &**s.value).collect();
+            let known: Vec<&str> = scopes.iter().map(|s| &*s.value).collect();
             s.report(scope.problem(format!("expected one of this server's scopes ({}), found {:?}", known.join(", "), scope.value)));
         }
     }

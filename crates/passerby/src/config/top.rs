@@ -76,7 +76,8 @@ pub(super) fn read(s: &mut Section<'_, '_>) -> File {
         listen: s.parsed("listen", kind::ADDRESS, kind::address),
         issuer: s.parsed("issuer", kind::URL, kind::issuer),
         database: s.parsed("database", "\"sqlite:FILE\" or \"postgres://USER@HOST/DATABASE\"", kind::database),
-        dev: s.flag("dev").is_some_and(|x| x.value),
+        // ill-typed, it was reported; what production would refuse beside it would only hide that
+        dev: s.flag("dev").map_or(s.has("dev"), |x| x.value),
         trusted_proxies: values(s.list("trusted_proxies", kind::NETWORK, kind::network)),
         master_key_file: s.parsed("master_key_file", kind::FILE, path),
         tls: s.table("tls", tls),

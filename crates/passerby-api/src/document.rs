@@ -1,0 +1,186 @@
+//! The API's description (`/openapi.json`) and the page that shows it (`/docs`). Both are made once, work offline, and
+//! the page runs nothing but its own files.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Path, rejection::PathRejection},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY},
+};
+use passerby_http::{App, Problem, answer};
+use utoipa::{
+    Modify, OpenApi as _,
+    openapi::{
+        OpenApi,
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+use utoipa_swagger_ui::{Config, serve};
+
+/// Only our own files; styles are set by the page's script on elements, icons of its style sheet are `data:` images.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Passerby",
+        description = "Guest identity: a visitor is somebody from the first request on, and keeps what is theirs. \
+                       Errors are problems (RFC 9457) with a stable `code`; times are RFC 3339 in UTC."
+    ),
+    tags(
+        (name = "Guests", description = "Create, resume, refresh"),
+        (name = "Me", description = "What a visitor does with their own account"),
+        (name = "Operations", description = "For the platform"),
+    ),
+    modifiers(&Schemes)
+)]
+struct Head;
+
+struct Schemes;
+
+impl Modify for Schemes {
+    fn modify(&self, document: &mut OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let http =
+            |scheme, text| SecurityScheme::Http(HttpBuilder::new().scheme(scheme).description(Some(text)).build());
+        components.add_security_scheme("bearer", http(HttpAuthScheme::Bearer, "An access token"));
+        components.add_security_scheme("client", http(HttpAuthScheme::Basic, "A confidential client's id and secret"));
+        let cookie = ApiKeyValue::with_description(
+            "passerby_session",
+            "The session cookie; on https its name is __Host-passerby_session",
+        );
+        components.add_security_scheme("cookie", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
+    }
+}
+
+/// The description of all doors: of this crate, and what others add.
+pub fn openapi(extra: Vec<OpenApi>) -> OpenApi {
+    let own = crate::native().into_openapi();
+    extra.into_iter().fold(Head::openapi().merge_from(own), OpenApi::merge_from)
+}
+
+/// The routes of the description and its page.
+///
+/// # Panics
+/// When a document cannot be printed, which is a fault in the code that describes it and shows at every start.
+pub fn documents(document: &OpenApi) -> Router<App> {
+    let json = Bytes::from(document.to_json().expect("the description is JSON"));
+    let config = Arc::new(
+        Config::from("/openapi.json")
+            .validator_url("none")
+            .display_operation_id(false)
+            .doc_expansion("list")
+            .try_it_out_enabled(true),
+    );
+    let page = move |path: &str| file(path, &config);
+    let (index, index_below) = (page.clone(), page.clone());
+    Router::new()
+        .route(
+            "/openapi.json",
+            get(move || {
+                let mut response = answer::of(StatusCode::OK, answer::JSON, json.clone());
+                response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+                std::future::ready(response)
+            }),
+        )
+        .route("/docs", get(move || std::future::ready(index(""))))
+        .route("/docs/", get(move || std::future::ready(index_below(""))))
+        .route(
+            "/docs/{*file}",
+            get(move |path: Result<Path<String>, PathRejection>| {
+                std::future::ready(path.map_or_else(|_| Problem::not_found().into_response(), |Path(path)| page(&path)))
+            }),
+        )
+}
+
+/// A file of the page; its index under another title and with paths that hold wherever it is served.
+fn file(path: &str, config: &Arc<Config<'static>>) -> Response {
+    let Ok(Some(file)) = serve(path, config.clone()) else { return Problem::not_found().into_response() };
+    let mut bytes = file.bytes.into_owned();
+    if path.is_empty() || path == "index.html" {
+        bytes = String::from_utf8_lossy(&bytes)
+            .replace("<title>Swagger UI</title>", "<title>Passerby API</title>")
+            .replace("href=\"./", "href=\"/docs/")
+            .replace("href=\"index.css", "href=\"/docs/index.css")
+            .replace("src=\"./", "src=\"/docs/")
+            .into_bytes();
+    }
+    let mut headers = HeaderMap::with_capacity(6);
+    headers.insert(CONTENT_TYPE, HeaderValue::try_from(file.content_type).unwrap_or(answer::JSON));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    headers.insert(CONTENT_SECURITY_POLICY, POLICY);
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    (headers, bytes).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_description_is_whole() {
+        let other = utoipa::openapi::OpenApiBuilder::new().build();
+        let document: Value = serde_json::from_str(&openapi(vec![other]).to_json().unwrap()).unwrap();
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
+        assert_eq!(document["info"]["title"], "Passerby");
+        for (path, method) in [
+            ("/v1/guests", "post"),
+            ("/v1/me", "get"),
+            ("/v1/me", "delete"),
+            ("/v1/me/data", "patch"),
+            ("/v1/me/data/operations", "post"),
+            ("/v1/me/sessions", "get"),
+            ("/v1/me/sessions/{id}", "delete"),
+            ("/v1/me/export", "get"),
+            ("/v1/refresh", "post"),
+            ("/v1/logout", "post"),
+            ("/health/live", "get"),
+            ("/health/ready", "get"),
+            ("/metrics", "get"),
+        ] {
+            let operation = &document["paths"][path][method];
+            assert!(operation["summary"].is_string() && operation["tags"][0].is_string(), "{method} {path}");
+        }
+        // every reference leads somewhere
+        let text = document.to_string();
+        for reference in text.split("\"$ref\":\"#").skip(1).map(|rest| &rest[..rest.find('"').unwrap()]) {
+            assert!(document.pointer(reference).is_some(), "{reference}");
+        }
+        for scheme in ["bearer", "cookie", "client"] {
+            assert!(document["components"]["securitySchemes"][scheme].is_object(), "{scheme}");
+        }
+    }
+
+    #[test]
+    fn the_page_is_offline() {
+        let config = Arc::new(Config::from("/openapi.json").validator_url("none"));
+        let index = file("", &config);
+        assert!(index.headers()["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'"));
+        for (path, kind) in [
+            ("", "text/html"),
+            ("swagger-ui-bundle.js", "text/javascript"),
+            ("swagger-ui-standalone-preset.js", "text/javascript"),
+            ("swagger-initializer.js", "text/javascript"),
+            ("swagger-ui.css", "text/css"),
+            ("index.css", "text/css"),
+        ] {
+            let response = file(path, &config);
+            assert_eq!(response.status(), 200, "{path}");
+            assert!(response.headers()["content-type"].to_str().unwrap().starts_with(kind), "{path}");
+        }
+        assert_eq!(file("nothing.js", &config).status(), 404);
+        assert_eq!(file("../Cargo.toml", &config).status(), 404);
+    }
+}

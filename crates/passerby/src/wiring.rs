@@ -1,0 +1,83 @@
+//! From a configuration to the doors: the only place that knows all crates.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::Router;
+use futures_util::future::try_join_all;
+use passerby_api::GuestLane;
+use passerby_core::{Passerby, Ports, port::Store, secret::MasterKey};
+use passerby_http::{App, Door, HttpSettings};
+use passerby_store::{Grouping, OpenOptions};
+use utoipa::openapi::OpenApi;
+
+use crate::{
+    config::{Config, DEMO_CLIENT, Numbers},
+    ports::{SystemClock, ThreadRandom},
+};
+
+/// The running core and the doors in front of it.
+#[derive(Debug, Clone)]
+pub struct Application {
+    /// The core: its jobs are to be run, and it is to be stopped.
+    pub core: Arc<Passerby>,
+    /// All doors.
+    pub door: Door<GuestLane>,
+}
+
+/// Builds everything on ports that are given: of the program, or of a test.
+///
+/// # Errors
+/// A store that does not answer, or was begun with another master key.
+pub async fn build(config: &Config, ports: Ports, master: &MasterKey) -> anyhow::Result<Application> {
+    let core = start(config, ports, master).await?;
+    Ok(Application { door: door(config, core.clone()), core })
+}
+
+/// The core alone, as commands without doors want it.
+///
+/// # Errors
+/// See [`build`].
+pub async fn start(config: &Config, ports: Ports, master: &MasterKey) -> anyhow::Result<Arc<Passerby>> {
+    let numbers = number(config, ports.store.as_ref()).await.context("the store does not number tenants and clients")?;
+    Passerby::start(ports, config.settings(&numbers), master).await.map_err(anyhow::Error::msg)
+}
+
+/// The ports of the program: the configured store, the system's clock and randomness.
+///
+/// # Errors
+/// See [`passerby_store::OpenError`].
+pub async fn ports(config: &Config, cores: usize) -> anyhow::Result<Ports> {
+    // with one core, waiting for a fuller group saves what everybody shares; with more, it only waits
+    let close_groups = if cores == 1 { Grouping::WhenIdle } else { Grouping::WhenFree };
+    let options = OpenOptions { close_groups, ..OpenOptions::default() };
+    let store = passerby_store::open(config.database.expose(), &options).await?;
+    Ok(Ports { store, clock: Arc::new(SystemClock::default()), random: Arc::new(ThreadRandom) })
+}
+
+/// All doors before one core.
+pub fn door(config: &Config, core: Arc<Passerby>) -> Door<GuestLane> {
+    let http = HttpSettings { trusted_proxies: config.trusted_proxies.clone(), dev: config.dev, ..HttpSettings::default() };
+    let mut router: Router<App> = Router::new()
+        .merge(passerby_api::routes())
+        .merge(passerby_api::documents(&openapi()))
+        .merge(passerby_oauth::routes())
+        .merge(passerby_dialects::routes());
+    if config.dev {
+        router = router.merge(passerby_pages::demo(DEMO_CLIENT));
+    }
+    passerby_http::finish_with::<GuestLane>(router, App::new(core, http))
+}
+
+/// The description of all doors.
+pub fn openapi() -> OpenApi {
+    passerby_api::openapi(vec![passerby_oauth::openapi(), passerby_dialects::openapi()])
+}
+
+/// What the store calls tenants and clients; asked all at once, so that a first start writes them in few groups.
+async fn number(config: &Config, store: &dyn Store) -> anyhow::Result<Numbers> {
+    let tenants = try_join_all(config.tenants.iter().map(|t| store.number_tenant(t.id.value))).await?;
+    let all = tenants.iter().enumerate().flat_map(|(n, no)| config.client_ids(n).into_iter().map(move |id| (*no, id)));
+    let clients = try_join_all(all.map(async |(tenant, id)| store.number_client(tenant, id).await.map(|no| (id.into(), no)))).await?;
+    Ok(Numbers { tenants, clients: clients.into_iter().collect() })
+}

@@ -1,0 +1,58 @@
+// Starts and stops the real program, for tests.
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
+
+async function freePort() {
+  const probe = createServer().listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const { port } = probe.address();
+  probe.close();
+  await once(probe, 'close');
+  return port;
+}
+
+/** A server on a port of its own whose database lives in `folder`; it can be stopped and started again on both. */
+export class Server {
+  #binary = process.env.PASSERBY_BIN;
+  #folder;
+  #child = null;
+  #said = '';
+
+  constructor(folder) {
+    assert.ok(this.#binary, 'PASSERBY_BIN must name the built program');
+    this.#folder = folder;
+  }
+
+  async start() {
+    this.port ??= await freePort();
+    this.origin = `http://127.0.0.1:${this.port}`;
+    const listen = `127.0.0.1:${this.port}`;
+    this.#child = spawn(this.#binary, ['serve', '--listen', listen, '--database', 'sqlite:demo.db'], {
+      cwd: this.#folder,
+      env: { ...process.env, PASSERBY_ISSUER: this.origin },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    for (const stream of [this.#child.stdout, this.#child.stderr]) stream.on('data', (text) => (this.#said += text));
+    for (let tries = 0; tries < 300; tries += 1) {
+      if (this.#child.exitCode !== null) break;
+      const answer = await fetch(`${this.origin}/health/ready`).catch(() => null);
+      if (answer?.ok) return;
+      await pause(100);
+    }
+    await this.stop();
+    assert.fail(`the server did not become ready; it said:\n${this.#said}`);
+  }
+
+  async stop() {
+    const child = this.#child;
+    this.#child = null;
+    if (!child || child.exitCode !== null) return;
+    const ended = once(child, 'exit');
+    child.kill('SIGTERM');
+    await ended;
+  }
+}
