@@ -300,5 +300,9 @@ fn answers_hold_what_the_description_says() {
 async fn temp_serve() {
     let door = door().await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:39411").await.unwrap();
-    tokio::time::timeout(std::time::Duration::from_secs(40), async { axum::serve(listener, door.into_router()).await.unwrap() }).await.ok();
+    tokio::time::timeout(std::time::Duration::from_secs(40), async {
+        axum::serve(listener, door.into_router()).await.unwrap()
+    })
+    .await
+    .ok();
 }

@@ -32,6 +32,7 @@ const CLAIMS: [&str; 12] =
 
 /// The metadata of an issuer.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = IssuerMetadata)]
 pub(crate) struct Metadata<'a> {
     /// As configured, to the letter.
     issuer: &'a str,

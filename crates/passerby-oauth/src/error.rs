@@ -38,6 +38,7 @@ impl Challenge {
 
 /// The body of an error, for the document.
 #[derive(Debug, ToSchema)]
+#[schema(as = OAuthError)]
 pub struct ErrorBody {
     /// A word of the RFC's list, or of the dialect's.
     pub error: String,

@@ -77,6 +77,7 @@ struct IntrospectionAnswer {
     post,
     path = "/oauth2/introspect",
     tag = "OAuth",
+    security(("client" = []), ("bearer" = [])),
     request_body(content((IntrospectionForm = "application/x-www-form-urlencoded"), (IntrospectionForm = "application/json"))),
     responses(
         (status = 200, description = "Its facts, or `{\"active\": false}`.", body = IntrospectionAnswer),

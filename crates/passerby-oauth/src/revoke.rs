@@ -37,6 +37,7 @@ struct RevocationForm {
     post,
     path = "/oauth2/revoke",
     tag = "OAuth",
+    security((), ("client" = [])),
     request_body(content((RevocationForm = "application/x-www-form-urlencoded"), (RevocationForm = "application/json"))),
     responses(
         (status = 200, description = "Done, or there was nothing to do."),

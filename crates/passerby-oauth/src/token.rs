@@ -64,6 +64,7 @@ struct TokenAnswer {
     post,
     path = "/oauth2/token",
     tag = "OAuth",
+    security((), ("client" = [])),
     request_body(content((TokenForm = "application/x-www-form-urlencoded"), (TokenForm = "application/json"))),
     responses(
         (status = 200, description = "Tokens.", body = TokenAnswer),

@@ -32,6 +32,7 @@ struct UserInfo {
     get,
     path = "/oauth2/userinfo",
     tag = "OAuth",
+    security(("bearer" = [])),
     responses(
         (status = 200, description = "The bearer.", body = UserInfo),
         (status = 401, description = "`invalid_token`, with `WWW-Authenticate: Bearer`.", body = ErrorBody),
@@ -46,6 +47,7 @@ pub(crate) async fn userinfo(State(app): State<App>, visit: Visit, request: Requ
     post,
     path = "/oauth2/userinfo",
     tag = "OAuth",
+    security(("bearer" = [])),
     responses(
         (status = 200, description = "The bearer.", body = UserInfo),
         (status = 401, description = "`invalid_token`, with `WWW-Authenticate: Bearer`.", body = ErrorBody),

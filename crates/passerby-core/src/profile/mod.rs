@@ -209,7 +209,8 @@ impl Edit {
         Ok(Self(Kind::Merge(read_object(body, "", limits.depth())?)))
     }
 
-    /// A JSON patch (RFC 6902), at most `2 * max_bytes + 256 * max_operations` of text.
+    /// A JSON patch (RFC 6902), at most `2 * max_bytes + 256 * max_operations` of text. When it is applied, its copies
+    /// may take `4 * max_bytes` together.
     ///
     /// # Errors
     /// Faults of reading, [`Fault::InvalidOperation`], [`Fault::InvalidPath`], [`Fault::ReservedKey`],

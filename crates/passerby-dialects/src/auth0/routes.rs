@@ -29,6 +29,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     operation_id = "anonymous_token",
     path = "/anonymous/token",
     tag = "Auth0",
+    security((), ("client" = [])),
     request_body(content((AnonymousTokenRequest = "application/json"), (AnonymousTokenRequest = "application/x-www-form-urlencoded"))),
     responses(
         (status = 200, description = "A session, or with the audience `urn:auth0:anon_transfer` a ticket.", content((AnonymousTokenAnswer = "application/json"), (TransferAnswer = "application/json"))),

@@ -209,3 +209,81 @@ pub(super) async fn gather(
         spare.work.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use passerby_core::Timestamp;
+
+    use super::*;
+
+    fn work(bytes: usize) -> Work {
+        let act = Act::SetMeta("x", vec![0; bytes]);
+        Work::Change(TenantNo(1), Change { at: Timestamp::default(), keep: None, act })
+    }
+
+    fn is_unavailable(outcome: &Outcome) -> bool {
+        matches!(outcome, Err(CommitError::Store(StoreError::Unavailable(_))))
+    }
+
+    #[tokio::test]
+    async fn a_dead_writer_leaves_nobody_waiting() {
+        for grouping in [Grouping::WhenIdle, Grouping::WhenFree] {
+            let queue = Arc::new(Queue::default());
+            let (to_writer, groups) = mpsc::channel::<Group>();
+            let (back, written) = signal::unbounded_channel();
+            let gathering = tokio::spawn(gather(queue.clone(), grouping, to_writer, written));
+            let (first, second) = (queue.submit(work(1)), queue.submit(work(1)));
+            // it dies with a group in its hands
+            let died = std::thread::spawn(move || {
+                let group = groups.recv().expect("a group");
+                drop((group, back, groups));
+            });
+            assert!(is_unavailable(&first.await) && is_unavailable(&second.await));
+            assert!(is_unavailable(&queue.submit(work(1)).await), "and nobody waits for it later");
+            assert!(!queue.is_open());
+            gathering.await.unwrap();
+            died.join().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_task_leaves_nobody_waiting() {
+        let queue = Arc::new(Queue::default());
+        let (to_writer, _groups) = mpsc::channel::<Group>();
+        let (_back, written) = signal::unbounded_channel::<Group>();
+        let gathering = tokio::spawn(gather(queue.clone(), Grouping::WhenIdle, to_writer, written));
+        let waiting = queue.submit(work(1));
+        while queue.lock().work.len() == 1 {
+            yield_now().await;
+        }
+        let behind = queue.submit(work(1));
+        gathering.abort();
+        assert!(is_unavailable(&waiting.await) && is_unavailable(&behind.await));
+    }
+
+    #[test]
+    fn a_group_ends_by_number_and_by_weight() {
+        let queue = Queue::default();
+        let take = || {
+            let (mut work, mut tell) = (Vec::new(), Vec::new());
+            queue.take(&mut work, &mut tell);
+            assert_eq!(work.len(), tell.len());
+            work.len()
+        };
+        let waits: Vec<_> = (0..LARGEST + 3).map(|_| queue.submit(work(1))).collect();
+        assert_eq!((take(), take(), take()), (LARGEST, 3, 0));
+        drop(waits);
+        let waits: Vec<_> = [1, HEAVIEST / 2, HEAVIEST, HEAVIEST * 2, 1].map(|n| queue.submit(work(n))).into();
+        assert_eq!((take(), take(), take(), take(), take()), (2, 1, 1, 1, 0));
+        assert_eq!(queue.lock().weight, 0);
+        drop(waits);
+    }
+
+    #[tokio::test]
+    async fn a_queue_has_its_bounds() {
+        let queue = Queue::default();
+        let _waits: Vec<_> = (0..17).map(|_| queue.submit(work(HEAVIEST))).collect();
+        let refused = queue.submit(work(1)).await;
+        assert!(is_unavailable(&refused), "{refused:?}");
+    }
+}

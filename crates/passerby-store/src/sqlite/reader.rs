@@ -9,6 +9,7 @@ use std::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use passerby_core::port::StoreError;
@@ -61,6 +62,8 @@ impl Readers {
         let open = || -> rusqlite::Result<Connection> {
             let db = Connection::open_with_flags(&self.path, flags)?;
             every_connection(&db)?;
+            // in WAL nobody blocks a reader for long, and a waiting read holds its thread
+            db.busy_timeout(Duration::from_secs(1))?;
             db.execute_batch("PRAGMA query_only=ON; PRAGMA cache_size=-4096")?;
             Ok(db)
         };

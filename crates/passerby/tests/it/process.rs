@@ -179,8 +179,8 @@ on_both! {
 
 async fn counts(database: &str) -> (i64, i64) {
     let users = "select count(*) from users";
-    let orphans = "select (select count(*) from users u where not exists (select 1 from sessions s where s.tenant = u.tenant and s.user_id = u.id)) \
-                   + (select count(*) from sessions s where not exists (select 1 from users u where u.tenant = s.tenant and u.id = s.user_id))";
+    let orphans = "select (select count(*) from users u where not exists (select 1 from sessions s where s.tenant = u.tenant and s.user_id = u.user_id)) \
+                   + (select count(*) from sessions s where not exists (select 1 from users u where u.tenant = s.tenant and u.user_id = s.user_id))";
     if let Some(path) = database.strip_prefix("sqlite:") {
         let db = rusqlite::Connection::open(path).unwrap();
         let one = |sql: &str| db.query_row(sql, [], |r| r.get::<_, i64>(0)).unwrap();
