@@ -27,7 +27,9 @@ export class Server {
     this.#folder = folder;
   }
 
+  /** Gives back when the server is ready; does nothing where it runs already. */
   async start() {
+    if (this.#child?.exitCode === null) return;
     this.port ??= await freePort();
     this.origin = `http://127.0.0.1:${this.port}`;
     const listen = `127.0.0.1:${this.port}`;
@@ -47,6 +49,7 @@ export class Server {
     assert.fail(`the server did not become ready; it said:\n${this.#said}`);
   }
 
+  /** Asks it to end, as an operator's service manager does, and waits until it has. */
   async stop() {
     const child = this.#child;
     this.#child = null;

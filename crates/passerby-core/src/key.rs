@@ -4,9 +4,17 @@
 //! published until the last thing that it may have signed is dead. So a wrong clock that comes right again changes
 //! nothing, and replicas agree without talking.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+    time::Duration,
+};
 
-use passerby_jose::{Algorithm, Header, SigningKey, VerifyingKey};
+use futures_util::task::AtomicWaker;
+use passerby_jose::{Algorithm, Header, JoseError, SigningKey, VerifyingKey};
+use zeroize::Zeroizing;
 
 use crate::{
     Code, Error, Timestamp,
@@ -119,6 +127,23 @@ impl KeyRing {
             .collect();
         serde_json::json!({ "keys": keys })
     }
+}
+
+/// Makes a key on a thread of its own: an RSA key takes a tenth of a second and more, which no request shall wait for.
+async fn generate_apart(algorithm: Algorithm) -> Result<Zeroizing<Vec<u8>>, JoseError> {
+    type Made = Result<Zeroizing<Vec<u8>>, JoseError>;
+    let place: Arc<(Mutex<Option<Made>>, AtomicWaker)> = Arc::default();
+    let there = place.clone();
+    std::thread::spawn(move || {
+        let made = SigningKey::generate(algorithm);
+        *there.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
+        there.1.wake();
+    });
+    poll_fn(|cx| {
+        place.1.register(cx.waker());
+        place.0.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
 }
 
 /// A signing key as an operator sees it.
@@ -238,7 +263,7 @@ impl Passerby {
         activates_at: Timestamp,
     ) -> Result<(), Error> {
         let fault = |_| Error::new(Code::Internal, "A signing key could not be made.");
-        let pkcs8 = SigningKey::generate(algorithm).map_err(fault)?;
+        let pkcs8 = generate_apart(algorithm).await.map_err(fault)?;
         let name = declared.map_or("", |d| d.1);
         let generation = self
             .keys

@@ -211,12 +211,17 @@ impl Passerby {
         Ok(Me { user: held.user_view(Dress::default()), session: held.session_view() })
     }
 
-    /// The OpenID Connect userinfo of the caller: the same facts; guests too, without `openid`.
+    /// The OpenID Connect userinfo of the caller: the same facts, the id as the token's `sub` has it (OpenID Connect Core
+    /// section 5.3.2: a client compares the two); guests too, without `openid`.
     ///
     /// # Errors
     /// As for [`Passerby::me`].
     pub async fn userinfo(&self, caller: &Caller<'_>, access: &Access<'_>) -> Result<Me, Error> {
-        self.me(caller, access).await
+        let Some(token) = access.bearer else { return self.me(caller, access).await };
+        let (seen, held) = self.hold_bearer(caller, token, self.now()).await?;
+        let mut user = held.user_view(Dress::default());
+        user.id = seen.subject.to_string();
+        Ok(Me { user, session: held.session_view() })
     }
 
     /// Changes the caller's profile data; stores a floating guest first, in the same transaction.

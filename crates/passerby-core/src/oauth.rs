@@ -177,8 +177,12 @@ impl Passerby {
             }
             return Ok(Some(self.of_access(&seen)));
         }
+        let subject = self.read_session_token(Sealed::Session, token, now).map(|seen| seen.subject.into_string());
         let held = self.hold_session(caller, Sealed::Session, token, true, now).await?;
-        Ok((held.tenant.no == tenant).then(|| of_session(&held, "session_token")))
+        Ok((held.tenant.no == tenant).then(|| {
+            let active = of_session(&held, "session_token");
+            ActiveToken { subject: subject.unwrap_or_default(), ..active }
+        }))
     }
 
     /// The session of a refresh token that would be taken: the newest, or one that would be forgiven.

@@ -12,7 +12,7 @@ use passerby_core::{
     id::TenantNo,
 };
 
-use crate::{App, Authorization, Problem, address::client_address, app::Tables, cookies, tenant::host_of};
+use crate::{App, Authorization, Problem, address::client_address, cookies, tenant::host_of};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -34,7 +34,10 @@ impl Visit {
 
     /// The caller as use cases take it.
     pub fn caller<'a>(&self, app: &App, parts: &'a Parts) -> Caller<'a> {
-        let site = site(&app.tables(), self.tenant, app.http().dev, parts);
+        let site = site(parts, |origin| {
+            origin == app.tables().own_origin(self.tenant)
+                || (app.http().dev && is_own_host(origin, &parts.uri, &parts.headers))
+        });
         Caller { tenant: self.tenant, address: self.address, site }
     }
 
@@ -90,7 +93,7 @@ fn is_safe(method: &Method) -> bool {
 }
 
 /// Where a request comes from, as browsers tell. `Origin` is believed before `Sec-Fetch-Site`.
-fn site<'a>(tables: &Tables, tenant: Option<TenantNo>, dev: bool, parts: &'a Parts) -> Site<'a> {
+fn site<'a>(parts: &'a Parts, is_ours: impl FnOnce(&str) -> bool) -> Site<'a> {
     let headers = &parts.headers;
     let mut origins = headers.get_all(ORIGIN).iter();
     if let Some(origin) = origins.next() {
@@ -98,8 +101,7 @@ fn site<'a>(tables: &Tables, tenant: Option<TenantNo>, dev: bool, parts: &'a Par
         if origins.next().is_some() {
             return Site::Cross;
         }
-        let ours = origin == tables.own_origin(tenant) || (dev && is_own_host(origin, &parts.uri, headers));
-        return if ours { Site::Same } else { Site::Origin(origin) };
+        return if is_ours(origin) { Site::Same } else { Site::Origin(origin) };
     }
     match headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes) {
         None => Site::Unknown,
@@ -120,7 +122,7 @@ mod tests {
     use http::Request;
 
     use super::*;
-    use crate::testing::settings;
+    use crate::{app::Tables, testing::settings};
 
     fn ask(method: Method, dev: bool, tenant: Option<i32>, headers: &[(&'static str, &'static str)]) -> String {
         let mut request = Request::builder().method(method).uri("/v1/me").header("host", "dev.example:8080");
@@ -128,7 +130,10 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        format!("{:?}", site(&Tables::new(&settings().into()), tenant.map(TenantNo), dev, &parts))
+        let tables = Tables::new(&settings().into());
+        let own = tables.own_origin(tenant.map(TenantNo));
+        let ours = |origin: &str| origin == own || (dev && is_own_host(origin, &parts.uri, &parts.headers));
+        format!("{:?}", site(&parts, ours))
     }
 
     #[test]

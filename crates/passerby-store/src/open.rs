@@ -83,7 +83,7 @@ pub async fn open(url: &str, options: &OpenOptions) -> Result<Arc<dyn Store>, Op
         return crate::sqlite::open(PathBuf::from(path), options).await;
     }
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        return Err(OpenError::Url("postgres is being built".into()));
+        return crate::postgres::open(url, options).await;
     }
     // not echoed whole: it may hold a password
     let scheme = url.split(':').next().unwrap_or_default();

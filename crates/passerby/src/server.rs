@@ -267,9 +267,8 @@ mod tests {
         let peer = async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.to_string();
         let router = Router::new().route("/peer", get(peer)).route("/slow", get(slow));
         let make = router.into_make_service_with_connect_info::<SocketAddr>();
-        let served = tokio::spawn(async move {
-            serve(listener, tls, &limits, make, async move { drop(stopped.await) }).await
-        });
+        let served =
+            tokio::spawn(async move { serve(listener, tls, &limits, make, async move { drop(stopped.await) }).await });
         Running { address, stop: Some(stop), served, entered, go }
     }
 

@@ -22,7 +22,7 @@ use http::{HeaderMap, Request};
 use ipnet::IpNet;
 use opentelemetry::{
     propagation::{Extractor, TextMapPropagator as _},
-    trace::TracerProvider as _,
+    trace::{TraceContextExt as _, TracerProvider as _},
 };
 use opentelemetry_otlp::{Protocol, WithExportConfig as _};
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
@@ -178,7 +178,6 @@ async fn traced(door: Door<GuestLane>, request: Request<Body>, peer: IpAddr, tru
     let span = tracing::info_span!(
         target: REQUESTS,
         "request",
-        otel.name = Empty,
         otel.kind = "server",
         otel.status_code = Empty,
         http.request.method = method,
@@ -192,7 +191,8 @@ async fn traced(door: Door<GuestLane>, request: Request<Body>, peer: IpAddr, tru
     }
     let response = door.answer(request, peer).instrument(span.clone()).await;
     let route = lane.or_else(|| response.extensions().get::<MatchedPath>().map(MatchedPath::as_str));
-    span.record("otel.name", route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}")));
+    // by its own handle: a name that is recorded after the start would be dropped
+    span.context().span().update_name(route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}")));
     if let Some(route) = route {
         span.record("http.route", route);
     }
@@ -216,7 +216,8 @@ pub fn make_traced_service<B>(
                + use<B>,
     Error = Infallible,
     Future: Send + 'static,
-> + Send
+>
++ Send
 + 'static
 + use<B>
 where
@@ -231,4 +232,145 @@ where
             async move { Ok(traced(door, request.map(Body::new), peer.ip(), trusted).await) }
         })))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader, Read as _, Write as _},
+        net::TcpListener,
+        sync::Mutex,
+        thread,
+    };
+
+    use passerby_core::{
+        Ports,
+        secret::MasterKey,
+        testing::{ManualClock, SeededRandom},
+    };
+
+    use super::*;
+    use crate::{
+        config::{Overrides, Place},
+        wiring,
+    };
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(setting: Option<&str>, json: bool, log: impl FnOnce()) -> String {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let subscriber = subscriber(&filter(setting), json, false, move || writer.clone(), None);
+        tracing::subscriber::with_default(subscriber, log);
+        let bytes = kept.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn one_json_object_or_text_line_an_event() {
+        let event =
+            || tracing::info!(target: "passerby_http::door", route = "/v1/me", status = 200, "answered\nforged");
+        let json: serde_json::Value = serde_json::from_str(&logged(None, true, event)).unwrap();
+        assert_eq!((&json["level"], &json["route"], &json["status"]), (&"INFO".into(), &"/v1/me".into(), &200.into()));
+        let text = logged(None, false, event);
+        assert!(text.contains("route=\"/v1/me\"") && text.lines().count() <= 2, "{text}");
+    }
+
+    #[test]
+    fn a_bare_level_is_for_our_crates_only() {
+        let events = || {
+            tracing::debug!(target: "passerby_core::job", "ours");
+            tracing::debug!(target: "h2::codec", "theirs");
+            tracing::warn!(target: "h2::codec", "their warning");
+        };
+        let seen = |setting| {
+            let text = logged(setting, true, events);
+            (text.contains("ours"), text.contains("theirs"), text.contains("their warning"))
+        };
+        assert_eq!(seen(None), (false, false, true));
+        assert_eq!(seen(Some("debug")), (true, false, true));
+        assert_eq!(seen(Some("off")), (false, false, false));
+        assert_eq!(seen(Some("h2=debug")), (false, true, true));
+    }
+
+    /// Takes one request and gives its path and body.
+    fn collector() -> (String, thread::JoinHandle<(String, Vec<u8>)>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let taken = thread::spawn(move || {
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            let (mut path, mut length) = (String::new(), 0);
+            stream.read_line(&mut path).unwrap();
+            loop {
+                let mut line = String::new();
+                stream.read_line(&mut line).unwrap();
+                if line.trim().is_empty() {
+                    break;
+                }
+                if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).unwrap();
+            stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+            (path, body)
+        });
+        (endpoint, taken)
+    }
+
+    #[test]
+    fn requests_are_exported_by_route_and_without_what_was_sent() {
+        crate::install_crypto();
+        let folder = tempfile::tempdir().unwrap();
+        let store = format!("sqlite:{}", folder.path().join("t.db").display());
+        let (endpoint, taken) = collector();
+        let endpoint = crate::config::At { value: endpoint, place: Place::from_source("test", "") };
+        let traces = exporter(&TelemetrySettings { endpoint, service_name: "under-test".into() }).unwrap();
+        let subscriber = subscriber("off", true, false, io::sink, Some(&traces));
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        tracing::subscriber::with_default(subscriber, || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let config = crate::config::Config::development(&Overrides::default()).unwrap();
+                let ports = Ports {
+                    store: passerby_store::open(&store, &passerby_store::OpenOptions::default()).await.unwrap(),
+                    clock: Arc::new(ManualClock::new(passerby_core::Timestamp::from_seconds(1_790_000_000))),
+                    random: Arc::new(SeededRandom::new(1)),
+                };
+                let application = wiring::build(&config, ports, &MasterKey::new([7; 32])).await.unwrap();
+                let trusted: Arc<[IpNet]> = vec!["10.0.0.0/8".parse().unwrap()].into();
+                for (peer, path) in
+                    [("10.0.0.1", "/v1/me?canary=1"), ("192.0.2.1", "/nothing/canary"), ("10.0.0.1", "/health/live")]
+                {
+                    let request =
+                        Request::builder().uri(path).header("traceparent", parent).body(Body::empty()).unwrap();
+                    traced(application.door.clone(), request, peer.parse().unwrap(), trusted.clone()).await;
+                }
+                application.core.stop().await;
+            });
+        });
+        Telemetry { traces: Some(traces) }.stop();
+        let (path, body) = taken.join().unwrap();
+        assert!(path.starts_with("POST /v1/traces "), "{path}");
+        let has = |part: &[u8]| body.windows(part.len()).any(|window| window == part);
+        for part in ["under-test", "GET /v1/me", "GET /health/live", "http.response.status_code"] {
+            assert!(has(part.as_bytes()), "{part} is not in {}", String::from_utf8_lossy(&body));
+        }
+        assert!(!has(b"canary"), "neither paths nor queries");
+        let trace_id = [0x0a, 0xf7, 0x65, 0x19, 0x16, 0xcd, 0x43, 0xdd, 0x84, 0x48, 0xeb, 0x21, 0x1c, 0x80, 0x31, 0x9c];
+        assert_eq!(body.windows(16).filter(|w| **w == trace_id).count(), 2, "a stranger's traceparent does not count");
+    }
 }

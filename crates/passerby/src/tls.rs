@@ -107,7 +107,9 @@ impl Watched {
             match outcome {
                 Ok(false) => {}
                 Ok(true) => tracing::info!("the TLS certificate was read again"),
-                Err(e) => tracing::error!(error = %e, "the new TLS certificate cannot be used; the old one stays in force"),
+                Err(e) => {
+                    tracing::error!(error = %e, "the new TLS certificate cannot be used; the old one stays in force")
+                }
             }
         }
     }

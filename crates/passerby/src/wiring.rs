@@ -39,7 +39,8 @@ pub async fn build(config: &Config, ports: Ports, master: &MasterKey) -> anyhow:
 /// # Errors
 /// See [`build`].
 pub async fn start(config: &Config, ports: Ports, master: &MasterKey) -> anyhow::Result<Arc<Passerby>> {
-    let numbers = number(config, ports.store.as_ref()).await.context("the store does not number tenants and clients")?;
+    let numbers =
+        number(config, ports.store.as_ref()).await.context("the store does not number tenants and clients")?;
     Passerby::start(ports, config.settings(&numbers), master).await.map_err(anyhow::Error::msg)
 }
 
@@ -57,7 +58,8 @@ pub async fn ports(config: &Config, cores: usize) -> anyhow::Result<Ports> {
 
 /// All doors before one core.
 pub fn door(config: &Config, core: Arc<Passerby>) -> Door<GuestLane> {
-    let http = HttpSettings { trusted_proxies: config.trusted_proxies.clone(), dev: config.dev, ..HttpSettings::default() };
+    let http =
+        HttpSettings { trusted_proxies: config.trusted_proxies.clone(), dev: config.dev, ..HttpSettings::default() };
     let mut router: Router<App> = Router::new()
         .merge(passerby_api::routes())
         .merge(passerby_api::documents(&openapi()))
@@ -78,6 +80,65 @@ pub fn openapi() -> OpenApi {
 async fn number(config: &Config, store: &dyn Store) -> anyhow::Result<Numbers> {
     let tenants = try_join_all(config.tenants.iter().map(|t| store.number_tenant(t.id.value))).await?;
     let all = tenants.iter().enumerate().flat_map(|(n, no)| config.client_ids(n).into_iter().map(move |id| (*no, id)));
-    let clients = try_join_all(all.map(async |(tenant, id)| store.number_client(tenant, id).await.map(|no| (id.into(), no)))).await?;
+    let clients =
+        try_join_all(all.map(async |(tenant, id)| store.number_client(tenant, id).await.map(|no| (id.into(), no))))
+            .await?;
     Ok(Numbers { tenants, clients: clients.into_iter().collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use http::Request;
+    use passerby_core::testing::{ManualClock, SeededRandom};
+
+    use super::*;
+    use crate::config::Overrides;
+
+    async fn application(config: &Config, folder: &std::path::Path) -> Application {
+        let database = format!("sqlite:{}", folder.join("t.db").display());
+        let ports = Ports {
+            store: passerby_store::open(&database, &OpenOptions::default()).await.unwrap(),
+            clock: Arc::new(ManualClock::new(passerby_core::Timestamp::from_seconds(1_790_000_000))),
+            random: Arc::new(SeededRandom::new(1)),
+        };
+        build(config, ports, &MasterKey::new([7; 32])).await.unwrap()
+    }
+
+    async fn status(application: &Application, path: &str) -> u16 {
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        application.door.answer(request, [127, 0, 0, 1].into()).await.status().as_u16()
+    }
+
+    #[tokio::test]
+    async fn every_door_is_there_and_the_demo_in_development_only() {
+        crate::install_crypto();
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::development(&Overrides::default()).unwrap();
+        let first = application(&config, folder.path()).await;
+        for path in
+            ["/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/demo", "/.well-known/openid-configuration", "/.well-known/jwks.json"]
+        {
+            assert_eq!(status(&first, path).await, 200, "{path}");
+        }
+        let numbers = |a: &Application| {
+            let settings = a.core.settings();
+            let mut clients: Vec<_> = settings.clients.iter().map(|(id, (_, client))| (id.clone(), client.no)).collect();
+            clients.sort();
+            (settings.tenants[0].no, clients)
+        };
+        let known = numbers(&first);
+        first.core.stop().await;
+
+        // the same numbers after a restart, whatever was added or taken away
+        config.dev = false;
+        config.tenants[0].clients.reverse();
+        let second = application(&config, folder.path()).await;
+        let (tenant, clients) = numbers(&second);
+        assert_eq!(tenant, known.0);
+        assert!(clients.iter().all(|client| known.1.contains(client)) && clients.len() + 1 == known.1.len());
+        assert_eq!(status(&second, "/demo").await, 404);
+        assert_eq!(status(&second, "/docs").await, 200);
+        second.core.stop().await;
+    }
 }

@@ -77,7 +77,7 @@ test('a resource server by RFC 9068', async () => {
   }
 });
 
-test('refresh rotates, and an old token ends the session', async () => {
+test('refresh rotates, forgives a lost answer, and an old token ends the session', async () => {
   const { body } = await guest(server.origin, { client_id: 'demo-spa' });
   const refresh = async (token) =>
     oauth.processRefreshTokenResponse(as, spa, await oauth.refreshTokenGrantRequest(as, spa, oauth.None(), token, http));
@@ -85,9 +85,12 @@ test('refresh rotates, and an old token ends the session', async () => {
   assert.notEqual(second.refresh_token, body.refresh_token);
   assert.equal(second.token_type, 'bearer');
   assert.equal(decodeJwt(second.access_token).sub, body.user.id);
+  assert.equal((await refresh(body.refresh_token)).refresh_token, second.refresh_token, 'the answer was lost: the newest again');
   const third = await refresh(second.refresh_token);
+  const fourth = await refresh(third.refresh_token);
+  // three generations behind: forgiven by no rule
   await assert.rejects(refresh(body.refresh_token), { error: 'invalid_grant', status: 400 });
-  await assert.rejects(refresh(third.refresh_token), { error: 'invalid_grant' });
+  await assert.rejects(refresh(fourth.refresh_token), { error: 'invalid_grant', status: 400 });
   await assert.rejects(refresh('nonsense'), { error: 'invalid_grant' });
 });
 

@@ -76,7 +76,7 @@ def test_refresh_introspect_revoke(server, metadata):
 
         assert ask(tokens["access_token"])["sub"] == made["user"]["id"]
         answer = spa.revoke_token(
-            metadata["revocation_endpoint"], token=tokens["refresh_token"], token_type_hint="refresh_token", body="client_id=demo-spa"
+            metadata["revocation_endpoint"], token=tokens["refresh_token"], token_type_hint="refresh_token"
         )
         assert answer.status_code == 200 and answer.content == b""
         assert ask(tokens["access_token"]) == {"active": False}

@@ -328,10 +328,8 @@ impl Passerby {
                 parse_object(data, base, &limits)?
             }
         };
-        if let Some(schema) = &known.tenant.schema
-            && let Ok(value) = serde_json::from_str(&text)
-        {
-            schema.check(&value)?;
+        if let Some(schema) = &known.tenant.schema {
+            schema.check_text(&text, base)?;
         }
         Ok(text)
     }

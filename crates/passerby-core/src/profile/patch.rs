@@ -541,7 +541,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40000))]
+        #![proptest_config(ProptestConfig::with_cases(2000))]
 
         /// The crate json-patch is the oracle: the same outcome, and the same refusals.
         #[test]
@@ -550,8 +550,10 @@ mod tests {
             let mut theirs = data.clone();
             let mut fine = true;
             for step in &steps {
-                // They refuse this one, which RFC 6902 section 4.4 does not.
-                prop_assume!(step["op"] != "move" || step["from"] != "" || step["path"] != "");
+                // They refuse this one, which RFC 6902 section 4.4 does not: it changes nothing.
+                if step["op"] == "move" && step["from"] == "" && step["path"] == "" {
+                    continue;
+                }
                 let step: json_patch::PatchOperation = serde_json::from_value(step.clone()).unwrap();
                 // Its root may become anything, ours may not.
                 fine = fine && json_patch::patch_unsafe(&mut theirs, &[step]).is_ok() && theirs.is_object();

@@ -199,11 +199,9 @@ pub(super) async fn gather(queue: Arc<Queue>, grouping: Grouping, writers: Vec<W
         };
         (seen, long) = (0, false);
         let group = queue.take();
-        let mut at_work = AtWork { writer: None, back: back.clone() };
+        writer.begin(group);
+        let mut at_work = AtWork { writer: Some(writer), back: back.clone() };
         tokio::spawn(async move {
-            // inside the task: one that is never polled must not lose the writer either
-            writer.begin(group);
-            at_work.writer = Some(writer);
             if let Some(writer) = &mut at_work.writer {
                 writer.write().await;
             }

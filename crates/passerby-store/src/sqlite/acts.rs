@@ -61,7 +61,7 @@ pub(super) fn apply(db: &Connection, tenant: TenantNo, change: &Change) -> Done 
         }
         Act::CreateChosen(guest, look_up) => {
             insert_user(db, tenant, &guest.user)?;
-            if rows::is_marked(db, tenant, guest.user.id, &USER_MARK, at)? {
+            if rows::marked(db, tenant, guest.user.id, guest.session.id, at)?.this {
                 return Err(CommitError::Marked.into());
             }
             if let Some(look_up) = look_up {
@@ -85,8 +85,7 @@ pub(super) fn apply(db: &Connection, tenant: TenantNo, change: &Change) -> Done 
         Act::Erase { user, mark_until } => erase(db, tenant, *user, *mark_until),
         Act::DenyToken { user, session, jti, until } => {
             mark(db, tenant, *user, jti, *until)?;
-            db.prepare_cached("UPDATE sessions SET has_denied_tokens=1 WHERE tenant=?1 AND user_id=?2 AND id=?3")?
-                .execute(params![tenant.0, user.as_bytes(), session.as_bytes()])?;
+            deny_tokens(db, tenant, *user, *session)?;
             Ok(Committed::Done)
         }
         Act::Touch(touches) => touch(db, touches),
@@ -194,15 +193,31 @@ fn keep(db: &Connection, tenant: TenantNo, guest: &NewGuest, at: Timestamp) -> R
         .optional()?;
     match stored {
         Some((_, Some(false))) => return Ok(()),
-        Some((_, None)) | None if rows::is_marked(db, tenant, user.id, session.id.as_bytes(), at)? => {
-            return Err(CommitError::Marked.into());
-        }
-        Some((chosen_by, None)) if chosen_by == Some(session.client.0) => {}
-        // ended, or another session stored the id first
-        Some(_) => return Err(CommitError::Gone.into()),
-        None => drop(insert_user(db, tenant, user)?),
+        Some((_, Some(true))) => return Err(CommitError::Gone.into()),
+        Some((_, None)) | None => {}
     }
-    insert_session(db, tenant, user.id, session).map(drop)
+    let marked = rows::marked(db, tenant, user.id, session.id, at)?;
+    if marked.this {
+        return Err(CommitError::Marked.into());
+    }
+    match stored {
+        None => drop(insert_user(db, tenant, user)?),
+        Some((chosen_by, _)) if chosen_by == Some(session.client.0) => {}
+        Some(_) => return Err(CommitError::Gone.into()),
+    }
+    insert_session(db, tenant, user.id, session)?;
+    if marked.other && !session.has_denied_tokens {
+        // a token of this session may have been refused while it was floating
+        deny_tokens(db, tenant, user.id, session.id)?;
+    }
+    Ok(())
+}
+
+/// From now on the marks are asked for this session's tokens.
+fn deny_tokens(db: &Connection, tenant: TenantNo, user: UserId, session: SessionId) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE sessions SET has_denied_tokens=1 WHERE tenant=?1 AND user_id=?2 AND id=?3")?
+        .execute((tenant.0, user.as_bytes(), session.as_bytes()))
+        .map(drop)
 }
 
 fn open_session(db: &Connection, tenant: TenantNo, user: UserId, epoch: i32, session: &Session, at: Timestamp) -> Done {

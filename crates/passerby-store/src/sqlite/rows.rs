@@ -134,18 +134,29 @@ pub(super) fn standing(db: &Connection, tenant: TenantNo, id: UserId, asked: Ses
     Ok(found)
 }
 
-/// Whether the user or the id (a session's) is marked at `now`.
-pub(super) fn is_marked(
+/// What is marked under a user's key.
+pub(super) struct Marked {
+    /// The user, or the session that was asked for.
+    pub(super) this: bool,
+    /// Something else: another session, or a token.
+    pub(super) other: bool,
+}
+
+/// Asks the marks of a user at `now`.
+pub(super) fn marked(
     db: &Connection,
     tenant: TenantNo,
     user: UserId,
-    id: &[u8; 16],
+    session: SessionId,
     now: Timestamp,
-) -> rusqlite::Result<bool> {
+) -> rusqlite::Result<Marked> {
     db.prepare_cached(
-        "SELECT EXISTS(SELECT 1 FROM marks WHERE tenant=?1 AND user_id=?2 AND id IN (?3, zeroblob(16)) AND ends_at > ?4)",
+        "SELECT coalesce(max(id IN (?3, zeroblob(16))), 0), coalesce(max(id NOT IN (?3, zeroblob(16))), 0)
+         FROM marks WHERE tenant=?1 AND user_id=?2 AND ends_at > ?4",
     )?
-    .query_row((tenant.0, user.as_bytes(), id, now.millis()), |row| row.get(0))
+    .query_row((tenant.0, user.as_bytes(), session.as_bytes(), now.millis()), |row| {
+        Ok(Marked { this: row.get(0)?, other: row.get(1)? })
+    })
 }
 
 /// A look-up row, dead or alive.

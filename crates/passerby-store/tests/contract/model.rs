@@ -52,7 +52,7 @@ impl Model {
             }
             Act::CreateChosen(guest, look_up) => {
                 self.create(guest)?;
-                if self.marked(guest.user.id, &USER_MARK, at) {
+                if self.marked(guest.user.id, guest.session.id, at) {
                     return Err(CommitError::Marked);
                 }
                 if let Some(row) = look_up {
@@ -130,7 +130,7 @@ impl Model {
             Some(_) => return Ok(()),
             None => {}
         }
-        if self.marked(user, &session, at) || self.marked(user, &USER_MARK, at) {
+        if self.marked(user, guest.session.id, at) {
             return Err(CommitError::Marked);
         }
         match self.users.get(&user) {
@@ -138,7 +138,10 @@ impl Model {
             Some(row) if row.chosen_by == Some(guest.session.client) => {}
             Some(_) => return Err(CommitError::Gone),
         }
-        self.add_session(user, &guest.session)
+        // a token of it may have been denied while it was floating
+        let mut session = guest.session.clone();
+        session.has_denied_tokens |= self.marks.iter().any(|((u, _), ends_at)| *u == user && *ends_at > at);
+        self.add_session(user, &session)
     }
 
     fn create(&mut self, guest: &NewGuest) -> Result<(), CommitError> {
@@ -160,8 +163,10 @@ impl Model {
         self.sessions.get_mut(&(user, *session.as_bytes())).filter(|s| s.ended_at.is_none())
     }
 
-    fn marked(&self, user: UserId, id: &[u8; 16], at: Timestamp) -> bool {
-        self.marks.get(&(user, *id)).is_some_and(|ends_at| *ends_at > at)
+    fn marked(&self, user: UserId, session: SessionId, at: Timestamp) -> bool {
+        [USER_MARK, *session.as_bytes()]
+            .iter()
+            .any(|id| self.marks.get(&(user, *id)).is_some_and(|ends_at| *ends_at > at))
     }
 
     fn mark(&mut self, user: UserId, id: [u8; 16], until: Timestamp) {

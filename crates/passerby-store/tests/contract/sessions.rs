@@ -120,6 +120,10 @@ pub(crate) async fn a_denied_token_is_marked(h: &Harness) {
     t.done(0, deny(guest.user.id, guest.session.id, 7)).await;
     let found = t.standing(guest.user.id, guest.session.id).await;
     assert!(found.user.is_none() && found.marked(&[7; 16], at(0)));
+    // and it stays denied when the guest is stored
+    t.keep(1, &guest, Act::Keep).await.unwrap();
+    let found = t.standing(guest.user.id, guest.session.id).await;
+    assert!(found.user.is_some() && found.marked(&[7; 16], at(1)));
 }
 
 pub(crate) async fn many_sessions_of_one_user(h: &Harness) {

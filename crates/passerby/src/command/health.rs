@@ -1,7 +1,7 @@
 //! `passerby health`: for container platforms whose images have no other program to ask with.
 
 use std::{
-    io::{self, Read as _, Write as _},
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     process::ExitCode,
     sync::Arc,
@@ -16,19 +16,19 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-use super::{ConfigArguments, failed, refused};
+use super::{ServeArguments, failed, refused, say};
 use crate::config::Config;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(super) fn run(arguments: &ConfigArguments) -> ExitCode {
+pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     let config = match arguments.load() {
         Ok(config) => config,
         Err(problems) => return refused(&problems),
     };
     match ask(&config) {
         Ok(200) => {
-            println!("ready");
+            say("ready");
             ExitCode::SUCCESS
         }
         Ok(status) => failed(&anyhow::anyhow!("not ready: the server answered {status}")),
@@ -38,7 +38,8 @@ pub(super) fn run(arguments: &ConfigArguments) -> ExitCode {
 
 fn ask(config: &Config) -> anyhow::Result<u16> {
     let address = reachable(config.listen);
-    let stream = TcpStream::connect_timeout(&address, PATIENCE).with_context(|| format!("{address} does not answer"))?;
+    let stream =
+        TcpStream::connect_timeout(&address, PATIENCE).with_context(|| format!("{address} does not answer"))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let answer = if config.tls.is_some() {
@@ -132,11 +133,7 @@ mod tests {
 
     #[test]
     fn who_listens_everywhere_is_asked_here() {
-        for (listen, asked) in [
-            ("0.0.0.0:1", "127.0.0.1:1"),
-            ("[::]:1", "[::1]:1"),
-            ("192.0.2.1:1", "192.0.2.1:1"),
-        ] {
+        for (listen, asked) in [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("192.0.2.1:1", "192.0.2.1:1")] {
             assert_eq!(reachable(listen.parse().unwrap()).to_string(), asked);
         }
     }

@@ -5,7 +5,11 @@ pub mod health;
 pub mod serve;
 pub mod signing_key;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -33,7 +37,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the server
-    Serve(ConfigArguments),
+    Serve(ServeArguments),
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -41,26 +45,34 @@ pub enum Command {
     #[command(subcommand, name = "signing-key")]
     SigningKey(signing_key::SigningKeyCommand),
     /// Ask a running server on this machine whether it is ready (exit code 0 or 1)
-    Health(ConfigArguments),
+    Health(ServeArguments),
     /// Print the OpenAPI document of all doors
     Openapi,
 }
 
-/// Where the configuration is, and what overrides it.
+/// Where the configuration is, and what overrides it for every command.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ConfigArguments {
     /// Configuration file [env: PASSERBY_CONFIG] [default: passerby.toml if it is there, else development]
     #[arg(long, short, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Address to listen on, such as 127.0.0.1:9011 [env: PASSERBY_LISTEN]
-    #[arg(long, value_name = "ADDRESS")]
-    pub listen: Option<String>,
     /// Store: sqlite:FILE or postgres://USER@HOST/DATABASE [env: PASSERBY_DATABASE]
     #[arg(long, value_name = "URL")]
     pub database: Option<String>,
     /// Issuer of the first tenant, such as https://id.example.com [env: PASSERBY_ISSUER]
     #[arg(long, value_name = "URL")]
     pub issuer: Option<String>,
+}
+
+/// The same, and what only matters to a process that serves.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ServeArguments {
+    /// For every command.
+    #[command(flatten)]
+    pub config: ConfigArguments,
+    /// Address to listen on, such as 127.0.0.1:9011 [env: PASSERBY_LISTEN]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
     /// Log level or filter, such as debug [env: PASSERBY_LOG]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -69,8 +81,8 @@ pub struct ConfigArguments {
     pub otlp_endpoint: Option<String>,
 }
 
-impl ConfigArguments {
-    /// Reads the configuration, overridden by flags and then by the environment.
+impl ServeArguments {
+    /// Reads the configuration, overridden by the environment and that by flags.
     ///
     /// # Errors
     /// All problems that were found.
@@ -80,10 +92,11 @@ impl ConfigArguments {
 
     fn load_in(&self, environment: impl Fn(&str) -> Option<String>) -> Result<Config, Problems> {
         let flag = |value: &Option<String>, from| value.clone().map(|value| Given { value, from });
+        let ConfigArguments { config, database, issuer } = &self.config;
         let overrides = Overrides {
             listen: flag(&self.listen, "--listen"),
-            database: self.database.as_ref().map(|url| Given { value: Secret::new(url), from: "--database" }),
-            issuer: flag(&self.issuer, "--issuer"),
+            database: database.as_ref().map(|url| Given { value: Secret::new(url), from: "--database" }),
+            issuer: flag(issuer, "--issuer"),
             log: flag(&self.log, "--log"),
             otlp_endpoint: flag(&self.otlp_endpoint, "--otlp-endpoint"),
             // a flag would be seen by everybody who lists processes
@@ -91,7 +104,17 @@ impl ConfigArguments {
         };
         let overrides = overrides.or_environment(&environment);
         let named = environment("PASSERBY_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
-        Config::load(self.config.clone().or(named).as_deref(), &overrides)
+        Config::load(config.clone().or(named).as_deref(), &overrides)
+    }
+}
+
+impl ConfigArguments {
+    /// See [`ServeArguments::load`].
+    ///
+    /// # Errors
+    /// All problems that were found.
+    pub fn load(&self) -> Result<Config, Problems> {
+        ServeArguments { config: self.clone(), ..ServeArguments::default() }.load()
     }
 }
 
@@ -104,7 +127,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Health(arguments) => health::run(&arguments),
         Command::Openapi => match crate::wiring::openapi().to_pretty_json() {
             Ok(document) => {
-                println!("{document}");
+                say(&document);
                 ExitCode::SUCCESS
             }
             Err(e) => failed(&e.into()),
@@ -112,17 +135,21 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
+/// Prints a line; that nobody reads on is no reason to fail.
+fn say(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
 /// Says what is wrong with the configuration.
 fn refused(problems: &Problems) -> ExitCode {
-    eprintln!("{problems}");
     let n = problems.0.len();
-    eprintln!("the configuration has {n} problem{}", if n == 1 { "" } else { "s" });
+    let _ = writeln!(io::stderr(), "{problems}\nthe configuration has {n} problem{}", if n == 1 { "" } else { "s" });
     ExitCode::from(MISUSE)
 }
 
 /// Says what went wrong, with its causes.
 fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("passerby: {error:#}");
+    let _ = writeln!(io::stderr(), "passerby: {error:#}");
     ExitCode::FAILURE
 }
 
@@ -153,11 +180,14 @@ mod tests {
         };
         let (one, two) = (file("one.toml", 1111), file("two.toml", 2222));
         let environment = |name: &str| (name == "PASSERBY_CONFIG").then(|| one.display().to_string());
-        let by_environment = ConfigArguments::default().load_in(environment).unwrap();
+        let by_environment = ServeArguments::default().load_in(environment).unwrap();
         assert_eq!(by_environment.listen.port(), 1111);
-        let arguments = ConfigArguments { config: Some(two), ..ConfigArguments::default() };
+        let config = ConfigArguments { config: Some(two), ..ConfigArguments::default() };
+        let arguments = ServeArguments { config, ..ServeArguments::default() };
         assert_eq!(arguments.load_in(environment).unwrap().listen.port(), 2222);
-        let arguments = ConfigArguments { listen: Some("nowhere".into()), ..arguments };
-        assert!(arguments.load_in(environment).unwrap_err().to_string().starts_with("--listen: expected an IP address"));
+        let arguments = ServeArguments { listen: Some("nowhere".into()), ..arguments };
+        assert!(
+            arguments.load_in(environment).unwrap_err().to_string().starts_with("--listen: expected an IP address")
+        );
     }
 }

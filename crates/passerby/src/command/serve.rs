@@ -11,7 +11,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::{ConfigArguments, failed, refused};
+use super::{ServeArguments, failed, refused, say};
 use crate::{
     config::{Config, MasterKeySource},
     server::{self, Limits},
@@ -23,7 +23,7 @@ use crate::{
 /// The store may take so long to write its last and close, after the last request.
 const CLOSING: Duration = Duration::from_secs(10);
 
-pub(super) fn run(arguments: &ConfigArguments) -> ExitCode {
+pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     let config = match arguments.load() {
         Ok(config) => config,
         Err(problems) => return refused(&problems),
@@ -90,13 +90,12 @@ async fn serve(config: &Config, cores: usize, traces: bool) -> anyhow::Result<()
     let jobs = tokio::spawn(run_jobs(application.core.clone(), stopped));
 
     if config.dev {
-        print!("{}", banner(config, &address.to_string()));
+        say(&banner(config, &address.to_string()));
     }
     let tls_on = tls_config.is_some();
     tracing::info!(%address, tls = tls_on, threads = cores, version = env!("CARGO_PKG_VERSION"), "serving");
 
-    let limits =
-        Limits { connections: config.max_connections, shutdown: config.shutdown_timeout, ..Limits::default() };
+    let limits = Limits { connections: config.max_connections, shutdown: config.shutdown_timeout, ..Limits::default() };
     let stop = async move {
         let name = either(&mut terminate, &mut interrupt).await;
         tracing::info!(signal = name, "stopping: running requests may finish; a second signal ends at once");
@@ -145,7 +144,7 @@ async fn run_jobs(core: Arc<Passerby>, mut stopped: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             _ = ticks.tick() => core.run_jobs().await,
-            _ = stopped.wait_for(|stopped| *stopped) => return,
+            _ = stopped.changed() => return,
         }
     }
 }
@@ -204,7 +203,14 @@ mod tests {
     fn the_banner_says_where_and_keeps_secrets() {
         let config = Config::development(&Overrides::default()).unwrap();
         let text = banner(&config, "127.0.0.1:9011");
-        for part in ["http://localhost:9011/demo", "/docs", "sqlite:passerby.db", "passerby.key", "demo-spa", "passerby-development-api-key"] {
+        for part in [
+            "http://localhost:9011/demo",
+            "/docs",
+            "sqlite:passerby.db",
+            "passerby.key",
+            "demo-spa",
+            "passerby-development-api-key",
+        ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
         let written = concat!(

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use passerby_core::{Passerby, settings::Tenant};
 use uuid::Uuid;
 
-use super::{ConfigArguments, failed, refused, serve};
+use super::{ConfigArguments, failed, refused, say, serve};
 use crate::{config::Config, wiring};
 
 /// What can be done with signing keys.
@@ -61,7 +61,7 @@ pub(super) fn run(command: &SigningKeyCommand) -> ExitCode {
     let done = serve::runtime(1).and_then(|runtime| runtime.block_on(work(&config, tenant, rotate)));
     match done {
         Ok(text) => {
-            print!("{text}");
+            say(text.trim_end());
             ExitCode::SUCCESS
         }
         Err(error) => failed(&error),
@@ -108,7 +108,15 @@ async fn work_on(core: &Passerby, tenant: Option<Uuid>, rotate: Option<bool>) ->
             (false, true) => "published",
             (false, false) => "retired",
         };
-        let row = format!("{} {} {:<5} {} made {} signs from {} {what}", tenant.id, key.kid, key.algorithm.as_str(), state, key.created_at, key.activates_at);
+        let row = format!(
+            "{} {} {:<5} {} made {} signs from {} {what}",
+            tenant.id,
+            key.kid,
+            key.algorithm.as_str(),
+            state,
+            key.created_at,
+            key.activates_at
+        );
         text.push_str(&row);
         text.push('\n');
     }

@@ -24,8 +24,22 @@ const PUBLISHED: [&str; 6] = [
 
 /// What people type who mean to come back later. None of it turns up in a random text by chance.
 const TYPED: [&str; 16] = [
-    "changeme", "change-me", "change_me", "change this", "replaceme", "replace-me", "secretsecret", "supersecret", "password",
-    "passw0rd", "acceptance", "placeholder", "0123456789", "1234567890", "abcdefghij", "qwertyuiop",
+    "changeme",
+    "change-me",
+    "change_me",
+    "change this",
+    "replaceme",
+    "replace-me",
+    "secretsecret",
+    "supersecret",
+    "password",
+    "passw0rd",
+    "acceptance",
+    "placeholder",
+    "0123456789",
+    "1234567890",
+    "abcdefghij",
+    "qwertyuiop",
 ];
 
 /// Everything that one section alone cannot see.
@@ -46,7 +60,11 @@ pub(super) fn check(config: &Config, source: &str, problems: &mut Vec<Problem>) 
 fn unique(config: &Config, problems: &mut Vec<Problem>) {
     let tenants = &config.tenants;
     repeated(tenants.iter().map(|t| &t.id), "a tenant's id", problems);
-    repeated(tenants.iter().flat_map(|t| &t.clients).map(|c| &c.id), "a client's id, unique over all tenants", problems);
+    repeated(
+        tenants.iter().flat_map(|t| &t.clients).map(|c| &c.id),
+        "a client's id, unique over all tenants",
+        problems,
+    );
     repeated(tenants.iter().flat_map(|t| &t.keys).map(|k| &k.id), "a key's id, unique over all tenants", problems);
     for tenant in tenants {
         repeated(tenant.resource_servers.iter().map(|r| &r.identifier), "a resource server's identifier", problems);
@@ -102,7 +120,9 @@ fn audiences(config: &Config, n: usize, tenant: &TenantSettings, problems: &mut 
     }
     for server in &tenant.resource_servers {
         if **server.identifier == *issuer {
-            problems.push(server.identifier.problem("this is the tenant's issuer: tokens for it are taken by Passerby itself"));
+            problems.push(
+                server.identifier.problem("this is the tenant's issuer: tokens for it are taken by Passerby itself"),
+            );
         }
     }
 }
@@ -120,7 +140,9 @@ fn issuers(config: &Config, problems: &mut Vec<Problem>) {
             && !issuer.trim_end_matches('/').ends_with(&format!("/t/{}", tenant.id.value))
             && url::Url::parse(issuer).is_ok_and(|url| url.path() != "/")
         {
-            problems.push(issuer.problem(format!("expected a URL without a path, or one that ends in /t/{}", tenant.id.value)));
+            problems.push(
+                issuer.problem(format!("expected a URL without a path, or one that ends in /t/{}", tenant.id.value)),
+            );
         }
     }
     let mut seen: HashMap<String, usize> = HashMap::new();
@@ -129,7 +151,8 @@ fn issuers(config: &Config, problems: &mut Vec<Problem>) {
         // one with and one without a slash at the end would answer on the same paths
         if seen.insert(issuer.trim_end_matches('/').to_owned(), n).is_some() {
             let place = tenant.issuer.as_ref().map_or(&tenant.id.place, |i| &i.place);
-            problems.push(place.problem(format!("two tenants have the issuer {issuer:?}; expected an issuer of its own")));
+            problems
+                .push(place.problem(format!("two tenants have the issuer {issuer:?}; expected an issuer of its own")));
         }
     }
 }
@@ -144,7 +167,9 @@ fn production(config: &Config, source: &str, problems: &mut Vec<Problem>) {
     }
     for uri in config.clients().flat_map(|(_, c)| &c.redirect_uris) {
         if uri.starts_with("http:") && !kind::is_loopback(uri) {
-            problems.push(uri.problem(format!("with dev = false a redirect URI is https or loopback, found {:?}", uri.value)));
+            problems.push(
+                uri.problem(format!("with dev = false a redirect URI is https or loopback, found {:?}", uri.value)),
+            );
         }
     }
     for secret in config.clients().filter_map(|(_, c)| c.secret.as_ref()) {
@@ -160,7 +185,9 @@ fn production(config: &Config, source: &str, problems: &mut Vec<Problem>) {
         weak(&console.admin_password, 12, problems);
         let name = console.admin_email.split('@').next().unwrap_or_default().to_lowercase();
         if name.len() > 3 && console.admin_password.expose().to_lowercase().contains(&name) {
-            problems.push(console.admin_password.problem("with dev = false a password does not hold the name it belongs to"));
+            problems.push(
+                console.admin_password.problem("with dev = false a password does not hold the name it belongs to"),
+            );
         }
     }
     if matches!(config.master_key, MasterKeySource::Missing) {
@@ -187,7 +214,9 @@ fn weak(secret: &At<Secret>, least: usize, problems: &mut Vec<Problem>) {
     } else {
         return;
     };
-    problems.push(secret.problem(format!("with dev = false a secret must be random (for example: openssl rand -hex 32); this one {why}")));
+    problems.push(secret.problem(format!(
+        "with dev = false a secret must be random (for example: openssl rand -hex 32); this one {why}"
+    )));
 }
 
 /// Whether a text is a short piece over and over.
@@ -201,7 +230,9 @@ impl Config {
     pub(super) fn read_files(&mut self) -> Result<(), Problems> {
         let mut problems = Vec::new();
         if let Some(tls) = &self.tls {
-            problems.extend(crate::tls::load(&tls.certificate.value, &tls.key.value).err().map(|e| tls.certificate.problem(e)));
+            problems.extend(
+                crate::tls::load(&tls.certificate.value, &tls.key.value).err().map(|e| tls.certificate.problem(e)),
+            );
         }
         if let MasterKeySource::File(path) = &self.master_key {
             match fs::read_to_string(&path.value) {

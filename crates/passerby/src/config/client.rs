@@ -51,21 +51,21 @@ pub(super) fn read(s: &mut Section<'_, '_>) -> ClientSettings {
     let name = s.parsed("name", kind::NAME, kind::name).map_or_else(|| id.value.clone(), |name| name.value);
     let client_type = s.choice("type", TYPES);
     let type_is_there = client_type.is_some();
-    let client_type = s.need("type", "one of \"spa\", \"native\", \"web\", \"machine\"", client_type.map(|t| t.map(Some)));
+    let client_type =
+        s.need("type", "one of \"spa\", \"native\", \"web\", \"machine\"", client_type.map(|t| t.map(Some)));
     let client_type = client_type.map(|t| t.unwrap_or(ClientType::Native));
     let secret = s.secret("secret", "at least 16 characters", 16);
     let jwks_file = s.parsed("jwks_file", kind::FILE, path);
     if type_is_there {
         match client_type.value {
-            ClientType::Web | ClientType::Machine if secret.is_none() && jwks_file.is_none() => s.need(
-                "secret",
-                "a secret (or jwks_file): a client of this type authenticates",
-                None::<At<()>>,
-            )
-            .value,
+            ClientType::Web | ClientType::Machine if secret.is_none() && jwks_file.is_none() => {
+                s.need("secret", "a secret (or jwks_file): a client of this type authenticates", None::<At<()>>).value
+            }
             ClientType::Spa => {
                 let why = "a client of type \"spa\" runs where anybody can read it: it can keep no secret; remove this";
-                for place in [secret.as_ref().map(|x| &x.place), jwks_file.as_ref().map(|x| &x.place)].into_iter().flatten() {
+                for place in
+                    [secret.as_ref().map(|x| &x.place), jwks_file.as_ref().map(|x| &x.place)].into_iter().flatten()
+                {
                     s.report(place.problem(why));
                 }
             }

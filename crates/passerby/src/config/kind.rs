@@ -279,25 +279,45 @@ mod tests {
         ] {
             assert_eq!(said(redirect_uri(text)), "taken", "{text}");
         }
-        for text in
-            ["", "/cb", "//a.example/cb", "https:", "https:a", "https://a/#x", "https://*.a/", "javascript:alert(1)", "data:,x", "https://a/ b"]
-        {
+        for text in [
+            "",
+            "/cb",
+            "//a.example/cb",
+            "https:",
+            "https:a",
+            "https://a/#x",
+            "https://*.a/",
+            "javascript:alert(1)",
+            "data:,x",
+            "https://a/ b",
+        ] {
             assert_ne!(said(redirect_uri(text)), "taken", "{text}");
         }
     }
 
     #[test]
     fn issuers_are_kept_as_written() {
-        for text in ["http://localhost:9011", "https://id.example.com/", "https://id.example.com/auth", "http://[::1]:9011"] {
+        for text in
+            ["http://localhost:9011", "https://id.example.com/", "https://id.example.com/auth", "http://[::1]:9011"]
+        {
             assert_eq!(issuer(text).ok().as_deref(), Some(text));
         }
         for text in [
-            "", "id.example.com", "ftp://a", "https://a?x", "https://a#x", "https://u:p@a", "https://A.example",
-            "https://a:443", "https://",
+            "",
+            "id.example.com",
+            "ftp://a",
+            "https://a?x",
+            "https://a#x",
+            "https://u:p@a",
+            "https://A.example",
+            "https://a:443",
+            "https://",
         ] {
             assert!(issuer(text).is_err(), "{text}");
         }
-        assert!(is_loopback("http://localhost:9011") && is_loopback("http://127.0.0.9/") && is_loopback("http://[::1]:1"));
+        assert!(
+            is_loopback("http://localhost:9011") && is_loopback("http://127.0.0.9/") && is_loopback("http://[::1]:1")
+        );
         assert!(!is_loopback("http://localhost.example.com") && !is_loopback("com.example:/x"));
     }
 
@@ -307,7 +327,11 @@ mod tests {
         assert_eq!(said(network("10.1.0.0/8")), "write \"10.0.0.0/8\"; bits below the mask are set");
         assert!(network("10.0.0.0/33").is_err() && network("all").is_err());
         assert!(uuid("11111111-1111-4111-8111-111111111111").is_ok());
-        for text in ["00000000-0000-0000-0000-000000000000", "11111111111141118111111111111111", "AAAAAAAA-1111-4111-8111-111111111111"] {
+        for text in [
+            "00000000-0000-0000-0000-000000000000",
+            "11111111111141118111111111111111",
+            "AAAAAAAA-1111-4111-8111-111111111111",
+        ] {
             assert!(uuid(text).is_err(), "{text}");
         }
         assert!(scope("read:cart").is_ok() && scope("a b").is_err() && scope("a\"").is_err() && scope("").is_err());

@@ -10,7 +10,8 @@ use passerby_core::secret::MasterKey;
 
 use super::{At, Given, Place, Problem, Secret};
 
-const EXPECTED: &str = "32 random bytes as base64url, 43 characters (for example: openssl rand 32 | basenc --base64url | tr -d =)";
+const EXPECTED: &str =
+    "32 random bytes as base64url, 43 characters (for example: openssl rand 32 | basenc --base64url | tr -d =)";
 
 /// The name of the file that development makes.
 const DEVELOPMENT_FILE: &str = "passerby.key";
@@ -57,7 +58,8 @@ impl MasterKeySource {
                     Err(e) if e.kind() == io::ErrorKind::NotFound => make(path),
                     other => other,
                 };
-                let text = text.map_err(|e| place.problem(format!("the development master key cannot be read or made: {e}")))?;
+                let text =
+                    text.map_err(|e| place.problem(format!("the development master key cannot be read or made: {e}")))?;
                 parse(&text, &place)
             }
             Self::Missing => Err(Place::from_source("PASSERBY_MASTER_KEY", "").problem(missing())),

@@ -33,9 +33,7 @@ pub use master::MasterKeySource;
 pub use problem::{At, Place, Problem, Problems, Secret};
 pub use rules::RuleSettings;
 pub use settings::Numbers;
-pub use tenant::{
-    ApiKeySettings, KeySettings, LimitSettings, ResourceServerSettings, TenantSettings, TokenSettings,
-};
+pub use tenant::{ApiKeySettings, KeySettings, LimitSettings, ResourceServerSettings, TenantSettings, TokenSettings};
 pub use top::{ConsoleSettings, LogFormat, TelemetrySettings, TlsSettings};
 
 use read::{Document, Fault};
@@ -81,9 +79,8 @@ pub struct Overrides {
 impl Overrides {
     /// What flags leave open is taken from the environment. An empty variable counts as none.
     pub fn or_environment(mut self, get: impl Fn(&str) -> Option<String>) -> Self {
-        let variable = |name: &'static str| {
-            get(name).filter(|value| !value.is_empty()).map(|value| Given { value, from: name })
-        };
+        let variable =
+            |name: &'static str| get(name).filter(|value| !value.is_empty()).map(|value| Given { value, from: name });
         let secret = |given: Given| Given { value: Secret::new(given.value), from: given.from };
         self.listen = self.listen.or_else(|| variable("PASSERBY_LISTEN"));
         self.database = self.database.or_else(|| variable("PASSERBY_DATABASE").map(secret));
@@ -146,7 +143,8 @@ impl Config {
             None => Self::development(overrides)?,
             Some(path) => {
                 let name = path.display().to_string();
-                let text = std::fs::read(path).map_err(|e| Place::from_source(&name, "").problem(format!("cannot be read: {e}")))?;
+                let text = std::fs::read(path)
+                    .map_err(|e| Place::from_source(&name, "").problem(format!("cannot be read: {e}")))?;
                 let text = String::from_utf8(text).map_err(|e| {
                     let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
                     Place::from_source(&format!("{name}:{line}"), "").problem("is not UTF-8 text")
@@ -184,19 +182,26 @@ impl Config {
         }
     }
 
-    fn combine(source: &str, file: top::File, overrides: &Overrides, built_in: bool, problems: &mut Vec<Problem>) -> Self {
+    fn combine(
+        source: &str,
+        file: top::File,
+        overrides: &Overrides,
+        built_in: bool,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
         let listen = over(overrides.listen.as_ref(), kind::ADDRESS, kind::address, problems)
             .or(file.listen)
             .map_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 9011)), |x| x.value);
-        let issuer = over(overrides.issuer.as_ref(), kind::URL, kind::issuer, problems).or(file.issuer).unwrap_or_else(|| {
-            let place = Place::from_source(source, "issuer");
-            if !file.dev {
-                problems.push(place.problem(format!("missing key; expected {}", kind::URL)));
-            }
-            // nothing was written: what is printed at the start shall be reachable
-            let port = if built_in && listen.port() != 0 { listen.port() } else { 9011 };
-            At { value: format!("http://localhost:{port}"), place }
-        });
+        let issuer =
+            over(overrides.issuer.as_ref(), kind::URL, kind::issuer, problems).or(file.issuer).unwrap_or_else(|| {
+                let place = Place::from_source(source, "issuer");
+                if !file.dev {
+                    problems.push(place.problem(format!("missing key; expected {}", kind::URL)));
+                }
+                // nothing was written: what is printed at the start shall be reachable
+                let port = if built_in && listen.port() != 0 { listen.port() } else { 9011 };
+                At { value: format!("http://localhost:{port}"), place }
+            });
         let database = overrides.database.as_ref().and_then(|given| {
             let place = Place::from_source(given.from, "");
             match kind::database(given.value.expose()) {
@@ -244,10 +249,15 @@ impl Config {
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if self.dev && !self.listen.ip().is_loopback() {
-            notes.push(format!("dev = true while {} can be reached by others: development secrets are public", self.listen));
+            notes.push(format!(
+                "dev = true while {} can be reached by others: development secrets are public",
+                self.listen
+            ));
         }
         let d = &self.dialects;
-        for (name, on) in [("fusionauth", d.fusionauth.is_some()), ("authgear", d.authgear), ("descope", d.descope.is_some())] {
+        for (name, on) in
+            [("fusionauth", d.fusionauth.is_some()), ("authgear", d.authgear), ("descope", d.descope.is_some())]
+        {
             if on {
                 notes.push(format!("dialects.{name} is checked, but this version does not speak it yet"));
             }

@@ -44,7 +44,8 @@ impl<'t> Document<'t> {
     pub(super) fn read<T>(&self, read: impl FnOnce(&mut Section<'_, 't>) -> T) -> Option<T> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         if errors.is_empty() {
-            let mut section = Section { doc: self, path: String::new(), table: table.get_ref(), start: 0, asked: Vec::new() };
+            let mut section =
+                Section { doc: self, path: String::new(), table: table.get_ref(), start: 0, asked: Vec::new() };
             let value = read(&mut section);
             section.done();
             return Some(value);
@@ -107,7 +108,6 @@ impl<'d, 't> Section<'d, 't> {
     fn place_of(&self, key: &str, found: &Spanned<DeValue<'_>>) -> Place {
         self.doc.place(found.span().start, self.path_of(key))
     }
-
 
     pub(super) fn report(&self, problem: Problem) {
         self.doc.report(problem);
@@ -232,7 +232,8 @@ impl<'d, 't> Section<'d, 't> {
     pub(super) fn table<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'d, 't>) -> T) -> Option<T> {
         let found = self.ask(key)?;
         let Some(table) = found.get_ref().as_table() else {
-            let message = format!("expected a table [{}], found {}", self.path_of(key), describe(found.get_ref(), false));
+            let message =
+                format!("expected a table [{}], found {}", self.path_of(key), describe(found.get_ref(), false));
             self.report(self.place_of(key, found).problem(message));
             return None;
         };

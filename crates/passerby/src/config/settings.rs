@@ -49,8 +49,7 @@ impl Config {
     /// # Panics
     /// When `numbers` lacks a tenant or a client of [`Config::client_ids`].
     pub fn settings(&self, numbers: &Numbers) -> Settings {
-        let tenants: Vec<Arc<Tenant>> =
-            (0..self.tenants.len()).map(|n| Arc::new(self.tenant(n, numbers))).collect();
+        let tenants: Vec<Arc<Tenant>> = (0..self.tenants.len()).map(|n| Arc::new(self.tenant(n, numbers))).collect();
         let of_tenant = |t: &Arc<Tenant>| -> Vec<_> {
             t.clients.values().map(|c| (c.id.clone(), (t.clone(), c.clone()))).collect()
         };
@@ -77,7 +76,8 @@ impl Config {
             clients.push(demo_client(no, &rules, numbers));
         }
         let issuer: Box<str> = self.issuer_of(n).into();
-        let clients: HashMap<Box<str>, Arc<Client>> = clients.into_iter().map(|c| (c.id.clone(), Arc::new(c))).collect();
+        let clients: HashMap<Box<str>, Arc<Client>> =
+            clients.into_iter().map(|c| (c.id.clone(), Arc::new(c))).collect();
         Tenant {
             no,
             id: written.id.value,

@@ -180,7 +180,9 @@ fn tokens(s: &mut Section<'_, '_>, tokens: &mut TokenSettings) {
     if let Some(rotation) = rotation {
         if rotation.value.is_some_and(|r| r <= tokens.key_lead) {
             let lead = kind::words(tokens.key_lead);
-            s.report(rotation.problem(format!("expected a span longer than key_lead ({lead}): a key is published first, then signs")));
+            s.report(rotation.problem(format!(
+                "expected a span longer than key_lead ({lead}): a key is published first, then signs"
+            )));
         }
         tokens.key_rotation = rotation.value;
     }
@@ -222,7 +224,11 @@ fn resource_server(s: &mut Section<'_, '_>) -> ResourceServerSettings {
     for scope in &guest_scopes {
         if !scopes.iter().any(|s| s.value == scope.value) {
             let known: Vec<&str> = scopes.iter().map(|s| &*s.value).collect();
-            s.report(scope.problem(format!("expected one of this server's scopes ({}), found {:?}", known.join(", "), scope.value)));
+            s.report(scope.problem(format!(
+                "expected one of this server's scopes ({}), found {:?}",
+                known.join(", "),
+                scope.value
+            )));
         }
     }
     ResourceServerSettings { identifier, scopes, guest_scopes }
@@ -242,7 +248,11 @@ fn api_key(s: &mut Section<'_, '_>) -> ApiKeySettings {
     let key = s.need("key", expected, key).map(|k| k.unwrap_or_else(|| Secret::new("")));
     let permissions = s.tables("permissions", |s| {
         let path = s.parsed("path", "a path such as \"/api/user\"", |text| {
-            if text.starts_with('/') && !text.contains(['?', '#', ' ', '*']) { Ok(Some(text.into())) } else { Err(Fault::Other) }
+            if text.starts_with('/') && !text.contains(['?', '#', ' ', '*']) {
+                Ok(Some(text.into()))
+            } else {
+                Err(Fault::Other)
+            }
         });
         let path: Box<str> = s.need("path", "a path such as \"/api/user\"", path).value.unwrap_or_else(|| "/".into());
         let expected = format!("one of {METHODS:?}").replace(['[', ']'], "");

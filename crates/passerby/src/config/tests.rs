@@ -74,7 +74,10 @@ fn the_contract_loads() {
 
 #[test]
 fn the_closing_comments_of_the_contract_are_known() {
-    let text = format!("trusted_proxies = [\"10.0.0.0/8\"]\nmaster_key_file = \"FILE\"\ntls = {{ certificate = \"FILE\", key = \"FILE\" }}\n{}", contract());
+    let text = format!(
+        "trusted_proxies = [\"10.0.0.0/8\"]\nmaster_key_file = \"FILE\"\ntls = {{ certificate = \"FILE\", key = \"FILE\" }}\n{}",
+        contract()
+    );
     let text = text.replacen("[tenants.tokens]", "custom_user_id = \"deny\"\n[tenants.tokens]", 1).replacen(
         "[tenants.limits]",
         "[tenants.limits]\ncreations_per_client = \"off\"\nsign_ins_per_address = \"5/m\"\nsign_ins_per_account = \"5/h\"\nmessages_per_address = \"1/s\"\nmessages_per_recipient = \"off\"",
@@ -84,14 +87,20 @@ fn the_closing_comments_of_the_contract_are_known() {
         "[[tenants.clients]]\nid            = \"demo-spa\"",
         "[[tenants.clients]]\nid            = \"demo-spa\"\nsession_token = \"jws\"",
     );
-    let text = format!("{text}\n[[tenants]]\nid = \"33333333-3333-4333-8333-333333333333\"\nissuer = \"https://other.example\"\ndefault_audience = \"https://other.example\"\n[[tenants]]\nid = \"44444444-4444-4444-8444-444444444444\"\n");
+    let text = format!(
+        "{text}\n[[tenants]]\nid = \"33333333-3333-4333-8333-333333333333\"\nissuer = \"https://other.example\"\ndefault_audience = \"https://other.example\"\n[[tenants]]\nid = \"44444444-4444-4444-8444-444444444444\"\n"
+    );
     let config = Config::parse("passerby.toml", &text, &Overrides::default()).unwrap();
     let settings = config.settings(&numbers(&config));
     assert_eq!(&*settings.tenants[1].issuer, "https://other.example");
     assert_eq!(&*settings.tenants[2].issuer, "http://localhost:9011/t/44444444-4444-4444-8444-444444444444");
     assert_eq!(settings.clients["demo-native"].1.rules.custom_user_id, CustomUserId::Deny);
     assert_eq!(settings.clients["demo-spa"].1.rules.custom_user_id, CustomUserId::Any);
-    assert_eq!(settings.tenants[0].longest_signed, Duration::from_secs(365 * 86_400), "signed session tokens live as long");
+    assert_eq!(
+        settings.tenants[0].longest_signed,
+        Duration::from_secs(365 * 86_400),
+        "signed session tokens live as long"
+    );
 }
 
 #[test]
@@ -103,7 +112,8 @@ fn development_needs_no_file() {
     let settings = config.settings(&numbers(&config));
     assert!(settings.clients.contains_key("demo-spa") && settings.clients.contains_key(DEMO_CLIENT));
     assert_eq!(settings.tenants[0].limits.creations_per_address, None);
-    let elsewhere = Overrides { listen: Some(Given { value: "127.0.0.1:8123".into(), from: "--listen" }), ..Overrides::default() };
+    let elsewhere =
+        Overrides { listen: Some(Given { value: "127.0.0.1:8123".into(), from: "--listen" }), ..Overrides::default() };
     assert_eq!(Config::development(&elsewhere).unwrap().issuer.value, "http://localhost:8123");
 }
 
@@ -118,7 +128,8 @@ fn flags_come_before_the_environment_before_the_file() {
         ("PASSERBY_MASTER_KEY", ""),
     ]
     .into();
-    let flags = Overrides { listen: Some(Given { value: "127.0.0.1:2222".into(), from: "--listen" }), ..Overrides::default() };
+    let flags =
+        Overrides { listen: Some(Given { value: "127.0.0.1:2222".into(), from: "--listen" }), ..Overrides::default() };
     let overrides = flags.or_environment(|name| environment.get(name).map(|v| (*v).to_owned()));
     let config = Config::parse("f.toml", &contract(), &overrides).unwrap();
     assert_eq!(config.listen.to_string(), "127.0.0.1:2222");
@@ -161,64 +172,220 @@ fn what_is_said_about_broken_files() {
         ("dev = ".into(), "f.toml:1:7: string values must be quoted, expected literal string"),
         ("dev = true\ndev = true".into(), "f.toml:2:1: dev: duplicate key"),
         // nothing there
-        (String::new(), "f.toml:1:1: tenants: missing key; expected at least one [[tenants]] with its id and clients\nf.toml: issuer: missing key; expected a URL such as \"https://id.example.com\"\nf.toml: master_key_file: missing; with dev = false"),
+        (
+            String::new(),
+            "f.toml:1:1: tenants: missing key; expected at least one [[tenants]] with its id and clients\nf.toml: issuer: missing key; expected a URL such as \"https://id.example.com\"\nf.toml: master_key_file: missing; with dev = false",
+        ),
         // unknown keys
-        (with("[tenants.guests]\nidle_timeot = \"1d\""), "f.toml:5:1: tenants.guests.idle_timeot: unknown key; expected one of enabled, persistence, idle_timeout, lifetime, custom_user_id, data_limit, data_schema_file; did you mean \"idle_timeout\"?"),
-        (with("[tenants.tokens]\nfoo = 1"), "f.toml:5:1: tenants.tokens.foo: unknown key; expected one of access_token_lifetime, session_token, signing_algorithm, key_rotation, key_lead"),
-        (with("nmae = \"x\""), "f.toml:4:1: tenants.nmae: unknown key; expected one of id, name, issuer, default_audience, limits, keys, resource_servers, clients, api_keys, guests, tokens; did you mean \"name\"?"),
-        (with("[dialects.auth1]\nenabled = true"), "f.toml:4:11: dialects.auth1: unknown key; expected one of auth0, fusionauth, authgear, descope; did you mean \"auth0\"?"),
-        (with(&format!("{resource}guest_scope = []")), "f.toml:7:1: tenants.resource_servers.guest_scope: unknown key; expected one of identifier, scopes, guest_scopes; did you mean \"guest_scopes\"?"),
+        (
+            with("[tenants.guests]\nidle_timeot = \"1d\""),
+            "f.toml:5:1: tenants.guests.idle_timeot: unknown key; expected one of enabled, persistence, idle_timeout, lifetime, custom_user_id, data_limit, data_schema_file; did you mean \"idle_timeout\"?",
+        ),
+        (
+            with("[tenants.tokens]\nfoo = 1"),
+            "f.toml:5:1: tenants.tokens.foo: unknown key; expected one of access_token_lifetime, session_token, signing_algorithm, key_rotation, key_lead",
+        ),
+        (
+            with("nmae = \"x\""),
+            "f.toml:4:1: tenants.nmae: unknown key; expected one of id, name, issuer, default_audience, limits, keys, resource_servers, clients, api_keys, guests, tokens; did you mean \"name\"?",
+        ),
+        (
+            with("[dialects.auth1]\nenabled = true"),
+            "f.toml:4:11: dialects.auth1: unknown key; expected one of auth0, fusionauth, authgear, descope; did you mean \"auth0\"?",
+        ),
+        (
+            with(&format!("{resource}guest_scope = []")),
+            "f.toml:7:1: tenants.resource_servers.guest_scope: unknown key; expected one of identifier, scopes, guest_scopes; did you mean \"guest_scopes\"?",
+        ),
         // types
-        ("listen = 9011\n".to_owned() + &with(""), "f.toml:1:10: listen: expected an IP address and port such as \"127.0.0.1:9011\" or \"[::]:9011\", found the number 9011"),
+        (
+            "listen = 9011\n".to_owned() + &with(""),
+            "f.toml:1:10: listen: expected an IP address and port such as \"127.0.0.1:9011\" or \"[::]:9011\", found the number 9011",
+        ),
         (with("").replace("true", "\"yes\""), "f.toml:1:7: dev: expected true or false, found \"yes\""),
-        (with("").replace("[[tenants]]", "[tenants]"), "f.toml:2:1: tenants: expected a list of tables, each [[tenants]], found a table"),
+        (
+            with("").replace("[[tenants]]", "[tenants]"),
+            "f.toml:2:1: tenants: expected a list of tables, each [[tenants]], found a table",
+        ),
         ("tls = \"cert.pem\"\n".to_owned() + &with(""), "f.toml:1:7: tls: expected a table [tls], found \"cert.pem\""),
-        ("workers = 0\n".to_owned() + &with(""), "f.toml:1:11: workers: expected a whole number from 1 to 1024, found the number 0"),
-        ("workers = 1.5\n".to_owned() + &with(""), "f.toml:1:11: workers: expected a whole number from 1 to 1024, found the number 1.5"),
-        ("log_format = \"xml\"\n".to_owned() + &with(""), "f.toml:1:14: log_format: expected one of \"auto\", \"text\", \"json\", found \"xml\""),
+        (
+            "workers = 0\n".to_owned() + &with(""),
+            "f.toml:1:11: workers: expected a whole number from 1 to 1024, found the number 0",
+        ),
+        (
+            "workers = 1.5\n".to_owned() + &with(""),
+            "f.toml:1:11: workers: expected a whole number from 1 to 1024, found the number 1.5",
+        ),
+        (
+            "log_format = \"xml\"\n".to_owned() + &with(""),
+            "f.toml:1:14: log_format: expected one of \"auto\", \"text\", \"json\", found \"xml\"",
+        ),
         // values
-        (with("[tenants.guests]\nidle_timeout = \"30\""), "f.toml:5:16: tenants.guests.idle_timeout: expected a span such as \"30d\", \"12h\" or \"15m\", found \"30\""),
-        (with("[tenants.guests]\nlifetime = \"0s\""), "f.toml:5:12: tenants.guests.lifetime: expected a span from 1s to 36500d, found \"0s\""),
-        (with("[tenants.tokens]\naccess_token_lifetime = \"2d\""), "f.toml:5:25: tenants.tokens.access_token_lifetime: expected a span from 10s to 1d, found \"2d\""),
-        (with("[tenants.tokens]\nsigning_algorithm = \"HS256\""), "f.toml:5:21: tenants.tokens.signing_algorithm: expected one of \"ES256\", \"EdDSA\", \"RS256\", found \"HS256\""),
-        (with("[tenants.tokens]\nkey_rotation = \"30m\""), "f.toml:5:16: tenants.tokens.key_rotation: expected a span longer than key_lead (1h): a key is published first, then signs"),
-        (with("[tenants.guests]\npersistence = \"eagre\""), "f.toml:5:15: tenants.guests.persistence: expected one of \"eager\", \"lazy\", found \"eagre\"; did you mean \"eager\"?"),
-        (with("[tenants.guests]\ndata_limit = \"32\""), "f.toml:5:14: tenants.guests.data_limit: expected a size such as \"32KiB\" or \"1MiB\", found \"32\""),
-        (with("[tenants.limits]\ncreations_per_address = \"5/d\""), "f.toml:5:25: tenants.limits.creations_per_address: expected a rate such as \"10/s\", \"600/m\", \"5000/h\" or \"off\", found \"5/d\""),
-        ("trusted_proxies = [\"10.0.0.0/8\", \"10.0.0.1/8\"]\n".to_owned() + &with(""), "f.toml:1:34: trusted_proxies: write \"10.0.0.0/8\"; bits below the mask are set"),
-        ("issuer = \"https://id.example.com/?a\"\n".to_owned() + &with(""), "f.toml:1:10: issuer: an issuer has neither query nor fragment; found \"https://id.example.com/?a\""),
-        ("database = \"mysql://u:hidden@h\"\n".to_owned() + &with(""), "f.toml:1:12: database: expected \"sqlite:FILE\" or \"postgres://USER@HOST/DATABASE\""),
-        (with("").replace("11111111-", ""), "f.toml:3:6: tenants.id: expected a UUID such as \"11111111-1111-4111-8111-111111111111\", found \"1111-4111-8111-111111111111\""),
-        ("telemetry = { service_name = \"x\" }\n".to_owned() + &with(""), "f.toml:1:13: telemetry.endpoint: missing key; expected the base URL of an OTLP receiver, such as \"http://localhost:4318\""),
+        (
+            with("[tenants.guests]\nidle_timeout = \"30\""),
+            "f.toml:5:16: tenants.guests.idle_timeout: expected a span such as \"30d\", \"12h\" or \"15m\", found \"30\"",
+        ),
+        (
+            with("[tenants.guests]\nlifetime = \"0s\""),
+            "f.toml:5:12: tenants.guests.lifetime: expected a span from 1s to 36500d, found \"0s\"",
+        ),
+        (
+            with("[tenants.tokens]\naccess_token_lifetime = \"2d\""),
+            "f.toml:5:25: tenants.tokens.access_token_lifetime: expected a span from 10s to 1d, found \"2d\"",
+        ),
+        (
+            with("[tenants.tokens]\nsigning_algorithm = \"HS256\""),
+            "f.toml:5:21: tenants.tokens.signing_algorithm: expected one of \"ES256\", \"EdDSA\", \"RS256\", found \"HS256\"",
+        ),
+        (
+            with("[tenants.tokens]\nkey_rotation = \"30m\""),
+            "f.toml:5:16: tenants.tokens.key_rotation: expected a span longer than key_lead (1h): a key is published first, then signs",
+        ),
+        (
+            with("[tenants.guests]\npersistence = \"eagre\""),
+            "f.toml:5:15: tenants.guests.persistence: expected one of \"eager\", \"lazy\", found \"eagre\"; did you mean \"eager\"?",
+        ),
+        (
+            with("[tenants.guests]\ndata_limit = \"32\""),
+            "f.toml:5:14: tenants.guests.data_limit: expected a size such as \"32KiB\" or \"1MiB\", found \"32\"",
+        ),
+        (
+            with("[tenants.limits]\ncreations_per_address = \"5/d\""),
+            "f.toml:5:25: tenants.limits.creations_per_address: expected a rate such as \"10/s\", \"600/m\", \"5000/h\" or \"off\", found \"5/d\"",
+        ),
+        (
+            "trusted_proxies = [\"10.0.0.0/8\", \"10.0.0.1/8\"]\n".to_owned() + &with(""),
+            "f.toml:1:34: trusted_proxies: write \"10.0.0.0/8\"; bits below the mask are set",
+        ),
+        (
+            "issuer = \"https://id.example.com/?a\"\n".to_owned() + &with(""),
+            "f.toml:1:10: issuer: an issuer has neither query nor fragment; found \"https://id.example.com/?a\"",
+        ),
+        (
+            "database = \"mysql://u:hidden@h\"\n".to_owned() + &with(""),
+            "f.toml:1:12: database: expected \"sqlite:FILE\" or \"postgres://USER@HOST/DATABASE\"",
+        ),
+        (
+            with("").replace("11111111-", ""),
+            "f.toml:3:6: tenants.id: expected a UUID such as \"11111111-1111-4111-8111-111111111111\", found \"1111-4111-8111-111111111111\"",
+        ),
+        (
+            "telemetry = { service_name = \"x\" }\n".to_owned() + &with(""),
+            "f.toml:1:13: telemetry.endpoint: missing key; expected the base URL of an OTLP receiver, such as \"http://localhost:4318\"",
+        ),
         // clients
-        (with("[[tenants.clients]]\ntype = \"spa\""), "f.toml:4:1: tenants.clients.id: missing key; expected the client_id"),
-        (with("[[tenants.clients]]\nid = \"c\""), "f.toml:4:1: tenants.clients.type: missing key; expected one of \"spa\", \"native\", \"web\", \"machine\""),
-        (with("[[tenants.clients]]\nid = \"c\"\ntype = \"web\""), "f.toml:4:1: tenants.clients.secret: missing key; expected a secret (or jwks_file): a client of this type authenticates"),
-        (with(&format!("{spa}secret = \"0123456789abcdef\"")), "f.toml:7:10: tenants.clients.secret: a client of type \"spa\" runs where anybody can read it: it can keep no secret; remove this"),
-        (with("[[tenants.clients]]\nid = \"c\"\ntype = \"web\"\nsecret = \"hidden\""), "f.toml:7:10: tenants.clients.secret: expected at least 16 characters, found 6 characters"),
-        (with("[[tenants.clients]]\nid = \"c\"\ntype = \"web\"\nsecret = 4711"), "f.toml:7:10: tenants.clients.secret: expected at least 16 characters, found a number"),
-        (with(&format!("{spa}redirect_uris = [\"/callback\"]")), "f.toml:7:18: tenants.clients.redirect_uris: expected an absolute URI such as \"https://shop.example.com/callback\", found \"/callback\""),
-        (with(&format!("{spa}redirect_uris = [\"https://a/#x\"]")), "f.toml:7:18: tenants.clients.redirect_uris: a redirect URI has no fragment; found \"https://a/#x\""),
-        (with(&format!("{spa}origins = [\"https://A.example/\"]")), "f.toml:7:12: tenants.clients.origins: write \"https://a.example\"; an origin is scheme, host and port in lower case, without path and default port"),
-        (with(&format!("{resource}{spa}audiences = [\"https://apo\"]")), "f.toml:10:14: tenants.clients.audiences: expected a resource server of this tenant (https://api), found \"https://apo\""),
-        (with(&format!("{spa}audiences = [\"https://api\"]")), "f.toml:7:14: tenants.clients.audiences: expected a resource server of this tenant, and it has none: add [[tenants.resource_servers]], found \"https://api\""),
-        (with(&format!("{spa}{spa}")), "f.toml:8:6: tenants.clients.id: \"c\" is there already, in line 5; expected a client's id, unique over all tenants"),
+        (
+            with("[[tenants.clients]]\ntype = \"spa\""),
+            "f.toml:4:1: tenants.clients.id: missing key; expected the client_id",
+        ),
+        (
+            with("[[tenants.clients]]\nid = \"c\""),
+            "f.toml:4:1: tenants.clients.type: missing key; expected one of \"spa\", \"native\", \"web\", \"machine\"",
+        ),
+        (
+            with("[[tenants.clients]]\nid = \"c\"\ntype = \"web\""),
+            "f.toml:4:1: tenants.clients.secret: missing key; expected a secret (or jwks_file): a client of this type authenticates",
+        ),
+        (
+            with(&format!("{spa}secret = \"0123456789abcdef\"")),
+            "f.toml:7:10: tenants.clients.secret: a client of type \"spa\" runs where anybody can read it: it can keep no secret; remove this",
+        ),
+        (
+            with("[[tenants.clients]]\nid = \"c\"\ntype = \"web\"\nsecret = \"hidden\""),
+            "f.toml:7:10: tenants.clients.secret: expected at least 16 characters, found 6 characters",
+        ),
+        (
+            with("[[tenants.clients]]\nid = \"c\"\ntype = \"web\"\nsecret = 4711"),
+            "f.toml:7:10: tenants.clients.secret: expected at least 16 characters, found a number",
+        ),
+        (
+            with(&format!("{spa}redirect_uris = [\"/callback\"]")),
+            "f.toml:7:18: tenants.clients.redirect_uris: expected an absolute URI such as \"https://shop.example.com/callback\", found \"/callback\"",
+        ),
+        (
+            with(&format!("{spa}redirect_uris = [\"https://a/#x\"]")),
+            "f.toml:7:18: tenants.clients.redirect_uris: a redirect URI has no fragment; found \"https://a/#x\"",
+        ),
+        (
+            with(&format!("{spa}origins = [\"https://A.example/\"]")),
+            "f.toml:7:12: tenants.clients.origins: write \"https://a.example\"; an origin is scheme, host and port in lower case, without path and default port",
+        ),
+        (
+            with(&format!("{resource}{spa}audiences = [\"https://apo\"]")),
+            "f.toml:10:14: tenants.clients.audiences: expected a resource server of this tenant (https://api), found \"https://apo\"",
+        ),
+        (
+            with(&format!("{spa}audiences = [\"https://api\"]")),
+            "f.toml:7:14: tenants.clients.audiences: expected a resource server of this tenant, and it has none: add [[tenants.resource_servers]], found \"https://api\"",
+        ),
+        (
+            with(&format!("{spa}{spa}")),
+            "f.toml:8:6: tenants.clients.id: \"c\" is there already, in line 5; expected a client's id, unique over all tenants",
+        ),
         // the rest of a tenant
-        (with(&format!("{resource}guest_scopes = [\"b\"]")), "f.toml:7:17: tenants.resource_servers.guest_scopes: expected one of this server's scopes (a), found \"b\""),
-        (with(&format!("{resource}{resource}")), "f.toml:8:14: tenants.resource_servers.identifier: \"https://api\" is there already, in line 5; expected a resource server's identifier"),
-        (with("[[tenants.keys]]\nid = \"k\"\nalgorithm = \"ES256\"\n[[tenants.keys]]\nid = \"k\"\nalgorithm = \"RS256\""), "f.toml:8:6: tenants.keys.id: \"k\" is there already, in line 5; expected a key's id, unique over all tenants"),
-        (with("[[tenants.keys]]\nid = \"k\""), "f.toml:4:1: tenants.keys.algorithm: missing key; expected one of \"ES256\", \"EdDSA\", \"RS256\""),
-        (with("[[tenants.api_keys]]\nname = \"a\"\nkey = \"hidden\""), "f.toml:6:7: tenants.api_keys.key: expected at least 32 characters, found 6 characters"),
-        (with("[[tenants.api_keys]]\nname = \"a\"\nkey = \"0123456789abcdef0123456789abcdef\"\npermissions = [{ path = \"/api\" }]"), "f.toml:7:16: tenants.api_keys.permissions.methods: missing key; expected a list such as [\"GET\", \"POST\"]"),
-        (with("[[tenants.api_keys]]\nname = \"a\"\nkey = \"0123456789abcdef0123456789abcdef\"\npermissions = [{ path = \"api\", methods = [\"get\"] }]"), "f.toml:7:25: tenants.api_keys.permissions.path: expected a path such as \"/api/user\", found \"api\"\nf.toml:7:43: tenants.api_keys.permissions.methods: expected one of \"GET\", \"POST\", \"PUT\", \"PATCH\", \"DELETE\", \"HEAD\", \"OPTIONS\", found \"get\""),
-        (with("default_audience = \"https://api\""), "f.toml:4:20: tenants.default_audience: expected a resource server of this tenant, and it has none: add [[tenants.resource_servers]] or the issuer, found \"https://api\""),
-        (with("issuer = \"http://other\""), "f.toml:4:10: tenants.issuer: the first tenant has the issuer at the top of the file; write it there"),
-        (with("[[tenants]]\nid = \"11111111-1111-4111-8111-111111111111\""), "f.toml:5:6: tenants.id: \"11111111-1111-4111-8111-111111111111\" is there already, in line 3; expected a tenant's id"),
-        (with("[[tenants]]\nid = \"11111111-1111-4111-8111-111111111112\"\nissuer = \"https://a/b\""), "f.toml:6:10: tenants.issuer: expected a URL without a path, or one that ends in /t/11111111-1111-4111-8111-111111111112"),
+        (
+            with(&format!("{resource}guest_scopes = [\"b\"]")),
+            "f.toml:7:17: tenants.resource_servers.guest_scopes: expected one of this server's scopes (a), found \"b\"",
+        ),
+        (
+            with(&format!("{resource}{resource}")),
+            "f.toml:8:14: tenants.resource_servers.identifier: \"https://api\" is there already, in line 5; expected a resource server's identifier",
+        ),
+        (
+            with(
+                "[[tenants.keys]]\nid = \"k\"\nalgorithm = \"ES256\"\n[[tenants.keys]]\nid = \"k\"\nalgorithm = \"RS256\"",
+            ),
+            "f.toml:8:6: tenants.keys.id: \"k\" is there already, in line 5; expected a key's id, unique over all tenants",
+        ),
+        (
+            with("[[tenants.keys]]\nid = \"k\""),
+            "f.toml:4:1: tenants.keys.algorithm: missing key; expected one of \"ES256\", \"EdDSA\", \"RS256\"",
+        ),
+        (
+            with("[[tenants.api_keys]]\nname = \"a\"\nkey = \"hidden\""),
+            "f.toml:6:7: tenants.api_keys.key: expected at least 32 characters, found 6 characters",
+        ),
+        (
+            with(
+                "[[tenants.api_keys]]\nname = \"a\"\nkey = \"0123456789abcdef0123456789abcdef\"\npermissions = [{ path = \"/api\" }]",
+            ),
+            "f.toml:7:16: tenants.api_keys.permissions.methods: missing key; expected a list such as [\"GET\", \"POST\"]",
+        ),
+        (
+            with(
+                "[[tenants.api_keys]]\nname = \"a\"\nkey = \"0123456789abcdef0123456789abcdef\"\npermissions = [{ path = \"api\", methods = [\"get\"] }]",
+            ),
+            "f.toml:7:25: tenants.api_keys.permissions.path: expected a path such as \"/api/user\", found \"api\"\nf.toml:7:43: tenants.api_keys.permissions.methods: expected one of \"GET\", \"POST\", \"PUT\", \"PATCH\", \"DELETE\", \"HEAD\", \"OPTIONS\", found \"get\"",
+        ),
+        (
+            with("default_audience = \"https://api\""),
+            "f.toml:4:20: tenants.default_audience: expected a resource server of this tenant, and it has none: add [[tenants.resource_servers]] or the issuer, found \"https://api\"",
+        ),
+        (
+            with("issuer = \"http://other\""),
+            "f.toml:4:10: tenants.issuer: the first tenant has the issuer at the top of the file; write it there",
+        ),
+        (
+            with("[[tenants]]\nid = \"11111111-1111-4111-8111-111111111111\""),
+            "f.toml:5:6: tenants.id: \"11111111-1111-4111-8111-111111111111\" is there already, in line 3; expected a tenant's id",
+        ),
+        (
+            with("[[tenants]]\nid = \"11111111-1111-4111-8111-111111111112\"\nissuer = \"https://a/b\""),
+            "f.toml:6:10: tenants.issuer: expected a URL without a path, or one that ends in /t/11111111-1111-4111-8111-111111111112",
+        ),
         // dialects and console
-        (with("[dialects.descope]\nenabled = true"), "f.toml:4:1: dialects.descope.project_id: missing key; expected the project's id"),
-        (with("[dialects.auth0]\nenabled = true\nuser_id_prefix = \"guest\""), "f.toml:6:18: dialects.auth0.user_id_prefix: expected one of \"anon@\", \"anon|\", \"\", found \"guest\""),
-        (with("[console]\nadmin_email = \"admin\""), "f.toml:4:1: console.admin_password: missing key; expected at least 8 characters\nf.toml:5:15: console.admin_email: expected an e-mail address, found \"admin\""),
+        (
+            with("[dialects.descope]\nenabled = true"),
+            "f.toml:4:1: dialects.descope.project_id: missing key; expected the project's id",
+        ),
+        (
+            with("[dialects.auth0]\nenabled = true\nuser_id_prefix = \"guest\""),
+            "f.toml:6:18: dialects.auth0.user_id_prefix: expected one of \"anon@\", \"anon|\", \"\", found \"guest\"",
+        ),
+        (
+            with("[console]\nadmin_email = \"admin\""),
+            "f.toml:4:1: console.admin_password: missing key; expected at least 8 characters\nf.toml:5:15: console.admin_email: expected an e-mail address, found \"admin\"",
+        ),
     ];
     let mut wrong = String::new();
     for (text, expected) in &table {
@@ -233,8 +400,42 @@ fn what_is_said_about_broken_files() {
 }
 
 #[test]
+fn every_key_is_documented() {
+    let documentation = include_str!("../../../../docs/configuration.md");
+    for section in [
+        "",
+        "[tenants.guests]",
+        "[tenants.tokens]",
+        "[tenants.limits]",
+        "[[tenants.keys]]",
+        "[[tenants.resource_servers]]",
+        "[[tenants.clients]]",
+        "[[tenants.api_keys]]",
+        "[dialects.auth0]",
+        "[dialects.fusionauth]",
+        "[dialects.authgear]",
+        "[dialects.descope]",
+        "[console]",
+    ] {
+        let text =
+            if section.is_empty() { format!("zzz = 1\n{}", with("")) } else { with(&format!("{section}\nzzz = 1")) };
+        let said = said(&text);
+        let line =
+            said.lines().find(|line| line.contains("zzz: unknown key")).unwrap_or_else(|| panic!("{section}: {said}"));
+        let keys = line.split("expected one of ").nth(1).unwrap().split(';').next().unwrap();
+        for key in keys.split(", ").filter(|key| !["tenants", "dialects", "console"].contains(key)) {
+            assert!(
+                documentation.contains(&format!("`{key}`")) || documentation.contains(&format!("{key} = ")),
+                "{section} {key}"
+            );
+        }
+    }
+}
+
+#[test]
 fn all_mistakes_are_told_at_once_in_the_order_of_the_lines() {
-    let text = with("nmae = \"x\"\n[tenants.guests]\npersistence = 1\nlifetime = \"x\"\n[tenants.tokens]\nfoo = 1\n") + "[telemetri]\n";
+    let text = with("nmae = \"x\"\n[tenants.guests]\npersistence = 1\nlifetime = \"x\"\n[tenants.tokens]\nfoo = 1\n")
+        + "[telemetri]\n";
     let lines: Vec<String> = said(&text).lines().map(|l| l.split(": ").take(2).collect::<Vec<_>>().join(" ")).collect();
     assert_eq!(
         lines,
@@ -250,15 +451,29 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_lines() {
 
 #[test]
 fn production_refuses_what_development_allows() {
-    let text = contract().replace("dev      = true", "dev      = false").replace("issuer   = \"http://localhost:9011\"", "issuer = \"http://id.example.com\"");
+    let text = contract()
+        .replace("dev      = true", "dev      = false")
+        .replace("issuer   = \"http://localhost:9011\"", "issuer = \"http://id.example.com\"");
     let problems = said(&text);
     for (key, why) in [
         ("issuer", "with dev = false an issuer is https, found \"http://id.example.com\""),
         ("master_key_file", "missing; with dev = false a master key is needed"),
-        ("tenants.clients.secret", "with dev = false a secret must be random (for example: openssl rand -hex 32); this one is a published default"),
-        ("tenants.api_keys.key", "with dev = false a secret must be random (for example: openssl rand -hex 32); this one is a published default"),
-        ("dialects.descope.management_key", "with dev = false a secret must be random (for example: openssl rand -hex 32); this one is a published default"),
-        ("console.admin_password", "with dev = false a secret must be random (for example: openssl rand -hex 32); this one is a published default"),
+        (
+            "tenants.clients.secret",
+            "with dev = false a secret must be random (for example: openssl rand -hex 32); this one is a published default",
+        ),
+        (
+            "tenants.api_keys.key",
+            "with dev = false a secret must be random (for example: openssl rand -hex 32); this one is a published default",
+        ),
+        (
+            "dialects.descope.management_key",
+            "with dev = false a secret must be random (for example: openssl rand -hex 32); this one is a published default",
+        ),
+        (
+            "console.admin_password",
+            "with dev = false a secret must be random (for example: openssl rand -hex 32); this one is a published default",
+        ),
     ] {
         assert!(problems.lines().any(|l| l.contains(&format!("{key}: {why}"))), "{key}: {why}\nis not in\n{problems}");
     }
@@ -280,7 +495,10 @@ fn production_refuses_what_development_allows() {
         fixed = fixed.replace(secret, &strong(n as u8));
     }
     let key = Overrides {
-        master_key: Some(Given { value: Secret::new("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"), from: "PASSERBY_MASTER_KEY" }),
+        master_key: Some(Given {
+            value: Secret::new("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"),
+            from: "PASSERBY_MASTER_KEY",
+        }),
         ..Overrides::default()
     };
     let config = Config::parse("f.toml", &fixed, &key).unwrap();
@@ -310,14 +528,24 @@ fn files_that_are_named_are_read() {
     };
     assert_eq!(load(&contract()).unwrap().file.as_deref(), Some(path.as_path()));
     let missing = folder.path().join("missing").display().to_string();
-    let e = load(&format!("master_key_file = \"{missing}\"\ntls = {{ certificate = \"{missing}\", key = \"{missing}\" }}\n{}", contract())).unwrap_err();
-    assert!(e.contains(":1:19: master_key_file: ") && e.contains(":2:23: tls.certificate: ") && e.contains("cannot be read"), "{e}");
+    let e = load(&format!(
+        "master_key_file = \"{missing}\"\ntls = {{ certificate = \"{missing}\", key = \"{missing}\" }}\n{}",
+        contract()
+    ))
+    .unwrap_err();
+    assert!(
+        e.contains(":1:19: master_key_file: ")
+            && e.contains(":2:23: tls.certificate: ")
+            && e.contains("cannot be read"),
+        "{e}"
+    );
 
     let keys = folder.path().join("keys.json");
     let client = format!("[[tenants.clients]]\nid = \"m\"\ntype = \"machine\"\njwks_file = \"{}\"\n", keys.display());
     std::fs::write(&keys, "{\"keys\":[{\"kty\":\"oct\",\"k\":\"AAAA\"}]}").unwrap();
     assert!(load(&with(&client)).unwrap_err().contains("expected public keys only"));
-    let public = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"1","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    let public =
+        r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"1","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
     std::fs::write(&keys, public).unwrap();
     let config = load(&with(&client)).unwrap();
     let settings = config.settings(&numbers(&config));

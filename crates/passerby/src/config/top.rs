@@ -5,7 +5,9 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use ipnet::IpNet;
 
 use super::{
-    At, Secret, client::path, dialects, kind,
+    At, Secret,
+    client::path,
+    dialects, kind,
     read::{Fault, Section},
     tenant,
 };

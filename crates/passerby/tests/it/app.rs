@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time:
 use axum::{body::Body, extract::ConnectInfo};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
-use passerby::config::{Config, Given, Numbers, Overrides, Secret};
+use passerby::config::{Config, Given, Overrides, Secret};
 use passerby_core::{
     Passerby, Ports, Timestamp,
     secret::MasterKey,
@@ -47,7 +47,7 @@ pub fn contract() -> String {
 
 /// Where the data lies, until the last app on it is gone.
 struct Place {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     _postgres: Option<passerby_testkit::postgres::TestDatabase>,
 }
 
@@ -78,27 +78,20 @@ impl TestApp {
             }
         };
         let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(START)));
-        let place = Arc::new(Place { _folder: folder, _postgres: postgres });
+        let place = Arc::new(Place { folder, _postgres: postgres });
         Self::open(change(contract()), database, clock, place, 1).await
     }
 
     async fn open(config: String, database: String, clock: Arc<ManualClock>, folder: Arc<Place>, seed: u64) -> Self {
         let given = Given { value: Secret::new(database.clone()), from: "--database" };
+        let file = folder.folder.path().join("test.toml");
+        std::fs::write(&file, &config).unwrap();
         let overrides = Overrides { database: Some(given), ..Overrides::default() };
-        let loaded = Config::parse("test.toml", &config, &overrides).unwrap_or_else(|e| panic!("{e}"));
+        let loaded = Config::load(Some(&file), &overrides).unwrap_or_else(|e| panic!("{e}"));
         let store = passerby_store::open(&database, &passerby_store::OpenOptions::default()).await.unwrap();
-        let mut numbers = Numbers::default();
-        for n in 0..loaded.tenants.len() {
-            let no = store.number_tenant(loaded.tenants[n].id.value).await.unwrap();
-            numbers.tenants.push(no);
-            for id in loaded.client_ids(n) {
-                numbers.clients.insert(id.into(), store.number_client(no, id).await.unwrap());
-            }
-        }
-        let settings = loaded.settings(&numbers);
         let ports = Ports { store, clock: clock.clone(), random: Arc::new(SeededRandom::new(seed)) };
-        let core = Passerby::start(ports, settings, &MasterKey::new([7; 32])).await.unwrap();
-        let door = passerby::wiring::router(core.clone(), &loaded).into_router();
+        let app = passerby::wiring::build(&loaded, ports, &MasterKey::new([7; 32])).await.unwrap();
+        let (core, door) = (app.core, app.door.into_router());
         Self { clock, core, database, config, door, folder, seed }
     }
 

@@ -138,7 +138,7 @@ on_both! {
         app.get("/v1/me").bearer(&stored.access).send().await.expect(401);
         app.clock.jump(-year);
         app.core.run_jobs().await;
-        app.get("/v1/me").bearer(&early.access).send().await.expect(200);
+        app.post("/v1/guests", &json!({"client_id": "demo-spa", "session_token": early.session_token})).send().await.expect(200);
         app.post("/v1/guests", &json!({"client_id": "demo-spa", "session_token": stored.session_token})).send().await.expect(200);
         app.post("/v1/guests", &json!({"client_id": "demo-game", "session_token": floating.session_token})).send().await.expect(200);
         app.post("/v1/guests", &json!({"client_id": "demo-game", "session_token": erased.session_token})).send().await.expect(401);

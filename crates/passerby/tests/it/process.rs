@@ -24,6 +24,12 @@ fn contract_file() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/contract/passerby.toml")
 }
 
+/// An HTTP client; the TLS provider is the process's.
+fn client() -> reqwest::Client {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    reqwest::Client::new()
+}
+
 struct Server {
     child: Child,
     port: u16,
@@ -63,7 +69,7 @@ impl Server {
     }
 
     async fn get(&self, path: &str) -> Option<u16> {
-        reqwest::Client::new().get(self.url(path)).timeout(Duration::from_secs(10)).send().await.ok().map(|r| r.status().as_u16())
+        client().get(self.url(path)).timeout(Duration::from_secs(10)).send().await.ok().map(|r| r.status().as_u16())
     }
 
     fn signal(&self, name: &str) {
@@ -91,8 +97,7 @@ struct Ledger {
     in_flight: Mutex<HashMap<String, u64>>,
 }
 
-async fn load(url: String, ledger: Arc<Ledger>, stop: Arc<AtomicBool>, made: Arc<AtomicU64>) {
-    let http = reqwest::Client::new();
+async fn load(http: reqwest::Client, url: String, ledger: Arc<Ledger>, stop: Arc<AtomicBool>, made: Arc<AtomicU64>) {
     while !stop.load(Ordering::Relaxed) {
         let answer = http.post(format!("{url}/v1/guests")).json(&json!({"client_id": "demo-spa", "data": {"n": 0}})).send().await;
         let Ok(answer) = answer else { return };
@@ -138,22 +143,22 @@ on_both! {
             crate::app::Engine::Postgres => { let d = passerby_testkit::postgres::fresh_database().await; (d.url.clone(), Some(d)) }
         };
         let port = passerby_testkit::free_port();
+        let http = client();
         let ledger = Arc::new(Ledger::default());
         let mut seed = 0x2545_f491_4f6c_dd1d_u64;
         for round in 0..20 {
             let server = Server::start(folder.path(), &database, port).await;
             let (stop, made) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
             let url = server.url("");
-            let tasks: Vec<_> = (0..12).map(|_| tokio::spawn(load(url.clone(), ledger.clone(), stop.clone(), made.clone()))).collect();
+            let tasks: Vec<_> = (0..12).map(|_| tokio::spawn(load(http.clone(), url.clone(), ledger.clone(), stop.clone(), made.clone()))).collect();
             seed ^= seed << 13; seed ^= seed >> 7; seed ^= seed << 17;
-            tokio::time::sleep(Duration::from_millis(60 + seed % 400)).await;
+            tokio::time::sleep(Duration::from_millis(100 + seed % 500)).await;
             server.kill();
             stop.store(true, Ordering::Relaxed);
             for task in tasks { task.await.unwrap(); }
             assert!(made.load(Ordering::Relaxed) > 0 || round > 0, "the load made guests");
         }
         let server = Server::start(folder.path(), &database, port).await;
-        let http = reqwest::Client::new();
         let guests = std::mem::take(&mut *ledger.guests.lock().unwrap());
         assert!(guests.len() > 100, "{} guests", guests.len());
         let in_flight = ledger.in_flight.lock().unwrap().clone();
@@ -257,7 +262,7 @@ async fn postgresql_gone_is_503_and_heals_without_a_restart() {
     let port = passerby_testkit::free_port();
     let database = cluster.database().await;
     let server = Server::start(folder.path(), &database, port).await;
-    let http = reqwest::Client::new();
+    let http = client();
     let create = || http.post(server.url("/v1/guests")).json(&json!({"client_id": "demo-spa"})).timeout(Duration::from_secs(15)).send();
     let guest = create().await.unwrap().json::<Value>().await.unwrap();
     let me = || http.get(server.url("/v1/me")).bearer_auth(guest["access_token"].as_str().unwrap()).timeout(Duration::from_secs(15)).send();

@@ -89,7 +89,7 @@ on_both! {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("schema.json");
         std::fs::write(&file, r#"{"type":"object","properties":{"level":{"type":"integer","maximum":9}},"additionalProperties":false}"#).unwrap();
-        let app = TestApp::with(engine, |t| t.replace("[tenants.guests]", &format!("[tenants.guests]\ndata_schema_file = \"{}\"", file.display()))).await;
+        let app = TestApp::with(engine, |t| t.replacen("[tenants.guests]", &format!("[tenants.guests]\ndata_schema_file = \"{}\"", file.display()), 1)).await;
         app.post("/v1/guests", &json!({"client_id": "demo-spa", "data": {"level": 10}})).send().await.refused(422, "schema_violation");
         let guest = app.guest().await;
         operations(&app, &guest.access, json!([{"op": "set", "path": "/level", "value": 9}])).await.expect(200);

@@ -94,6 +94,15 @@ test('the browser SDK', async () => {
   globalThis.document ??= { cookie: '' };
   globalThis.addEventListener ??= () => {};
   globalThis.removeEventListener ??= () => {};
+  const kept = new Map();
+  globalThis.localStorage ??= {
+    get length() { return kept.size; },
+    key: (n) => [...kept.keys()][n] ?? null,
+    getItem: (key) => kept.get(key) ?? null,
+    setItem: (key, value) => void kept.set(key, String(value)),
+    removeItem: (key) => void kept.delete(key),
+    clear: () => kept.clear(),
+  };
   const { Auth0Client } = await import('@auth0/auth0-spa-js');
   const auth0 = new Auth0Client({ domain, clientId: 'demo-spa', anonymousSessionsCacheMode: 'memory', cacheLocation: 'memory' });
   const made = await auth0.anonymous.createSession({ metadata: { language: 'en' } });
