@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const FINE: Duration = Duration::from_millis(3);
 /// No answer of the product comes near it.
 const LONGEST: usize = 1024 * 1024;
-/// So many complaints are kept, the others only counted.
+/// So many different complaints are kept, the others only counted.
 const COMPLAINTS: usize = 3;
 
 /// One answer, as far as the benchmark looks at it.
@@ -83,7 +83,7 @@ pub(crate) enum Pace {
 pub(crate) struct Tally {
     pub(crate) ok: u64,
     pub(crate) errors: u64,
-    /// The first few errors.
+    /// What the first few different errors were.
     pub(crate) complaints: Vec<String>,
     /// Nanoseconds from the moment a request was due (or sent, when saturating) to the end of its answer.
     pub(crate) latency: Histogram,
@@ -94,7 +94,10 @@ impl Tally {
     fn complain(&mut self, error: &anyhow::Error) {
         self.errors += 1;
         if self.complaints.len() < COMPLAINTS {
-            self.complaints.push(format!("{error:#}"));
+            let complaint = format!("{error:#}");
+            if !self.complaints.contains(&complaint) {
+                self.complaints.push(complaint);
+            }
         }
     }
 }

@@ -99,26 +99,26 @@ async fn one(
         let seen = Rc::new(RefCell::new(InTurn::new(requests, 200)));
         let f = measure(sheet, "me", target, &seen, connections, Pace::Saturate, length).await?;
         sheet.add(TITLE, &row, "me, spread: req/s", f.rate);
-        sheet.add(TITLE, &row, "CPU µs", f.cpu);
-        sheet.add(TITLE, &row, "p99 ms", f.latency[1]);
+        sheet.add(TITLE, &row, "me, spread: CPU µs", f.cpu);
+        sheet.add(TITLE, &row, "me, spread: p99 ms", f.latency[1]);
         let sessions = Rc::new(RefCell::new(Refresh::new(&guests, connections)));
         let f = measure(sheet, "refresh", target, &sessions, connections, Pace::Saturate, length).await?;
         sheet.add(TITLE, &row, "refresh, spread: req/s", f.rate);
-        sheet.add(TITLE, &row, "refresh CPU µs", f.cpu);
+        sheet.add(TITLE, &row, "refresh, spread: CPU µs", f.cpu);
         if let Some(postgres) = f.postgres {
-            sheet.add(TITLE, &row, "refresh PostgreSQL CPU µs", postgres);
+            sheet.add(TITLE, &row, "refresh, spread: PostgreSQL CPU µs", postgres);
         }
-        sheet.add(TITLE, &row, "refresh p99 ms", f.latency[1]);
+        sheet.add(TITLE, &row, "refresh, spread: p99 ms", f.latency[1]);
     }
     let source = Rc::new(RefCell::new(InTurn::new(vec![create_with_profile()], 201)));
     let f = measure(sheet, "create", target, &source, connections, Pace::Saturate, length).await?;
     sheet.add(TITLE, &row, "create: req/s", f.rate);
-    sheet.add(TITLE, &row, "÷ rate at 0", f.rate / empty.unwrap_or(f.rate));
-    sheet.add(TITLE, &row, "create CPU µs", f.cpu);
+    sheet.add(TITLE, &row, "create: ÷ rate at 0", f.rate / empty.unwrap_or(f.rate));
+    sheet.add(TITLE, &row, "create: CPU µs", f.cpu);
     if let Some(postgres) = f.postgres {
-        sheet.add(TITLE, &row, "create PostgreSQL CPU µs", postgres);
+        sheet.add(TITLE, &row, "create: PostgreSQL CPU µs", postgres);
     }
-    sheet.add(TITLE, &row, "create p99 ms", f.latency[1]);
+    sheet.add(TITLE, &row, "create: p99 ms", f.latency[1]);
     add_memory(sheet, &row, "PSS MiB, end", *meter);
     made += f.ok;
     let stored = database.stored().await?.0.saturating_sub(*rows);

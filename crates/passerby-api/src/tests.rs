@@ -296,30 +296,3 @@ fn answers_hold_what_the_description_says() {
         }
     }
 }
-#[tokio::test]
-async fn temp_bench() {
-    let door = door().await;
-    let guest = create(&door, r#"{"client_id":"game"}"#).await.json();
-    let auth = format!("Bearer {}", guest["access_token"].as_str().unwrap());
-    for round in 0..3 {
-        let n = 20_000u32;
-        let t = std::time::Instant::now();
-        for _ in 0..n { let r = door.answer(post("/v1/guests").body(Body::from(r#"{"client_id":"game","session_type":"tokens"}"#)).unwrap(), "192.0.2.1".parse().unwrap()).await; assert_eq!(r.status(), 201); }
-        println!("{round} create {:?}", t.elapsed() / n);
-        let t = std::time::Instant::now();
-        for _ in 0..n { let r = door.answer(Request::get("/v1/me").header("authorization", &auth).body(Body::empty()).unwrap(), "192.0.2.1".parse().unwrap()).await; assert_eq!(r.status(), 200); }
-        println!("{round} me {:?}", t.elapsed() / n);
-        let t = std::time::Instant::now();
-        for _ in 0..n { let r = door.answer(Request::get("/v1/me").header("authorization", "Basic d2ViOnMzY3JldA==").body(Body::empty()).unwrap(), "192.0.2.1".parse().unwrap()).await; assert_eq!(r.status(), 401); }
-        println!("{round} me-refused {:?}", t.elapsed() / n);
-        let t = std::time::Instant::now();
-        for _ in 0..n { let r = door.answer(post("/v1/guests").body(Body::from(r#"{"client_id":"nobody","session_type":"tokens"}"#)).unwrap(), "192.0.2.1".parse().unwrap()).await; assert_eq!(r.status(), 401); }
-        println!("{round} create-refused {:?}", t.elapsed() / n);
-        let t = std::time::Instant::now();
-        for _ in 0..n { let r = door.answer(Request::get("/health/live").body(Body::empty()).unwrap(), "192.0.2.1".parse().unwrap()).await; assert_eq!(r.status(), 200); }
-        println!("{round} routed live {:?}", t.elapsed() / n);
-        let t = std::time::Instant::now();
-        for _ in 0..n { std::hint::black_box(post("/v1/guests").body(Body::from(r#"{"client_id":"nobody","session_type":"tokens"}"#)).unwrap()); }
-        println!("{round} request alone {:?}", t.elapsed() / n);
-    }
-}

@@ -148,6 +148,16 @@ pub struct NewGuest {
     pub session: Session,
 }
 
+impl NewGuest {
+    /// The session as it is added to a user that another session of the same chosen id stored first: what came with it
+    /// as `data` is its own metadata.
+    #[must_use]
+    pub fn further_session(&self) -> Session {
+        let metadata = self.session.metadata.clone().or_else(|| Some(self.user.data.clone()));
+        Session { metadata, ..self.session.clone() }
+    }
+}
+
 /// Everything that a decision about one token needs, read in one call.
 #[derive(Debug, Clone, Default)]
 pub struct Standing {

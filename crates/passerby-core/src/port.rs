@@ -157,7 +157,8 @@ pub struct Change {
     /// - user and session marked → [`CommitError::Marked`] (asked only while no row is there);
     /// - no user row → both rows are made;
     /// - the user and this session are there, not ended → nothing to do;
-    /// - the user is there with `chosen_by` equal to the session's client → the session is added with its metadata;
+    /// - the user is there with `chosen_by` equal to the session's client → the session is added; its metadata, unless it brings
+    ///   some, is the `data` that came with it, since two sessions of a chosen id never mix theirs;
     /// - otherwise → [`CommitError::Gone`]: another session stored the id first.
     pub keep: Option<Box<NewGuest>>,
     /// What to do.

@@ -93,7 +93,7 @@ fn is_safe(method: &Method) -> bool {
 }
 
 /// Where a request comes from, as browsers tell. `Origin` is believed before `Sec-Fetch-Site`.
-fn site<'a>(parts: &'a Parts, is_ours: impl FnOnce(&str) -> bool) -> Site<'a> {
+fn site(parts: &Parts, is_ours: impl FnOnce(&str) -> bool) -> Site<'_> {
     let headers = &parts.headers;
     let mut origins = headers.get_all(ORIGIN).iter();
     if let Some(origin) = origins.next() {

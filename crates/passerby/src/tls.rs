@@ -108,7 +108,7 @@ impl Watched {
                 Ok(false) => {}
                 Ok(true) => tracing::info!("the TLS certificate was read again"),
                 Err(e) => {
-                    tracing::error!(error = %e, "the new TLS certificate cannot be used; the old one stays in force")
+                    tracing::error!(error = %e, "the new TLS certificate cannot be used; the old one stays in force");
                 }
             }
         }

@@ -116,14 +116,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config::development(&Overrides::default()).unwrap();
         let first = application(&config, folder.path()).await;
-        for path in
-            ["/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/demo", "/.well-known/openid-configuration", "/.well-known/jwks.json"]
-        {
+        for path in [
+            "/health/live",
+            "/health/ready",
+            "/metrics",
+            "/openapi.json",
+            "/docs",
+            "/demo",
+            "/.well-known/openid-configuration",
+            "/.well-known/jwks.json",
+        ] {
             assert_eq!(status(&first, path).await, 200, "{path}");
         }
         let numbers = |a: &Application| {
             let settings = a.core.settings();
-            let mut clients: Vec<_> = settings.clients.iter().map(|(id, (_, client))| (id.clone(), client.no)).collect();
+            let mut clients: Vec<_> =
+                settings.clients.iter().map(|(id, (_, client))| (id.clone(), client.no)).collect();
             clients.sort();
             (settings.tenants[0].no, clients)
         };

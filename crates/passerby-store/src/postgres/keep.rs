@@ -60,6 +60,7 @@ pub(super) async fn keep(scene: Scene<'_>, guest: &NewGuest) -> Result<(), Refus
                 return Err(if marked { CommitError::Marked } else { CommitError::Gone }.into());
             }
         }
+        let session = &if made == 0 { guest.further_session() } else { session.clone() };
         // the row first, then the marks: whoever ends this session meets us on its key
         let (new, marked) = try_join(
             inserts::session(db, &insert_session, tenant, user.id, session),

@@ -201,11 +201,15 @@ fn keep(db: &Connection, tenant: TenantNo, guest: &NewGuest, at: Timestamp) -> R
         return Err(CommitError::Marked.into());
     }
     match stored {
-        None => drop(insert_user(db, tenant, user)?),
-        Some((chosen_by, _)) if chosen_by == Some(session.client.0) => {}
+        None => {
+            insert_user(db, tenant, user)?;
+            insert_session(db, tenant, user.id, session)?;
+        }
+        Some((chosen_by, _)) if chosen_by == Some(session.client.0) => {
+            insert_session(db, tenant, user.id, &guest.further_session())?;
+        }
         Some(_) => return Err(CommitError::Gone.into()),
     }
-    insert_session(db, tenant, user.id, session)?;
     if marked.other && !session.has_denied_tokens {
         // a token of this session may have been refused while it was floating
         deny_tokens(db, tenant, user.id, session.id)?;

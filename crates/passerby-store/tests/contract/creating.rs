@@ -191,6 +191,13 @@ pub(crate) async fn a_further_session_of_a_chosen_id_is_kept(h: &Harness) {
     t.keep(0, &second, Act::Keep).await.unwrap();
     t.keep(0, &second, Act::Keep).await.unwrap();
     assert_eq!(t.session_row(first.user.id, second.session.id).await, second.session);
+    // what came as data with one that brings no metadata is its own
+    let mut tablet = t.guest();
+    tablet.user.id = first.user.id;
+    tablet.user.data = "{\"device\":\"tablet\"}".into();
+    t.keep(0, &tablet, Act::Keep).await.unwrap();
+    let own = t.session_row(first.user.id, tablet.session.id).await.metadata;
+    assert_eq!(own.as_deref(), Some("{\"device\":\"tablet\"}"));
     // the user's row is the first's
     assert_eq!(t.standing(first.user.id, second.session.id).await.user, Some(first.user.clone()));
     // another client has not chosen it

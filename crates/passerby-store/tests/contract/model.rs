@@ -133,13 +133,15 @@ impl Model {
         if self.marked(user, guest.session.id, at) {
             return Err(CommitError::Marked);
         }
-        match self.users.get(&user) {
-            None => drop(self.users.insert(user, guest.user.clone())),
-            Some(row) if row.chosen_by == Some(guest.session.client) => {}
-            Some(_) => return Err(CommitError::Gone),
-        }
         // a token of it may have been denied while it was floating
-        let mut session = guest.session.clone();
+        let mut session = match self.users.get(&user) {
+            None => {
+                self.users.insert(user, guest.user.clone());
+                guest.session.clone()
+            }
+            Some(row) if row.chosen_by == Some(guest.session.client) => guest.further_session(),
+            Some(_) => return Err(CommitError::Gone),
+        };
         session.has_denied_tokens |= self.marks.iter().any(|((u, _), ends_at)| *u == user && *ends_at > at);
         self.add_session(user, &session)
     }

@@ -169,18 +169,17 @@ fn banner(config: &Config, address: &str) -> String {
     for client in config.client_ids(0) {
         line("client", client);
     }
-    match &config.file {
-        Some(file) => line("settings", &file.display().to_string()),
-        None => {
-            // only this one is printed: it is a published default, a configured one is a secret
-            for key in config.tenants.iter().flat_map(|t| &t.api_keys) {
-                line("API key", key.key.expose());
-            }
-            line("settings", "none given, so assumed: one tenant, no limits, guests are stored at once,");
-            line("", "the Auth0 dialect is on, pages of localhost:3000, :5173 and :8080 may call;");
-            line("", "write passerby.toml or name a file by --config for anything else");
-        }
+    if let Some(file) = &config.file {
+        line("settings", &file.display().to_string());
+        return text;
     }
+    // only this one is printed: it is a published default, a configured one is a secret
+    for key in config.tenants.iter().flat_map(|t| &t.api_keys) {
+        line("API key", key.key.expose());
+    }
+    line("settings", "none given, so assumed: one tenant, no limits, guests are stored at once,");
+    line("", "the Auth0 dialect is on, pages of localhost:3000, :5173 and :8080 may call;");
+    line("", "write passerby.toml or name a file by --config for anything else");
     text
 }
 

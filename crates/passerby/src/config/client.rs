@@ -59,7 +59,7 @@ pub(super) fn read(s: &mut Section<'_, '_>) -> ClientSettings {
     if type_is_there {
         match client_type.value {
             ClientType::Web | ClientType::Machine if secret.is_none() && jwks_file.is_none() => {
-                s.need("secret", "a secret (or jwks_file): a client of this type authenticates", None::<At<()>>).value
+                s.miss("secret", "a secret (or jwks_file): a client of this type authenticates");
             }
             ClientType::Spa => {
                 let why = "a client of type \"spa\" runs where anybody can read it: it can keep no secret; remove this";
@@ -101,4 +101,4 @@ pub(super) fn path(text: &str) -> Result<PathBuf, super::read::Fault> {
 }
 
 /// The longest that a span of a session may be.
-pub(super) const LONGEST: Duration = Duration::from_secs(36_500 * 86_400);
+pub(super) const LONGEST: Duration = Duration::from_hours(36_500 * 24);

@@ -335,7 +335,7 @@ mod tests {
             assert!(uuid(text).is_err(), "{text}");
         }
         assert!(scope("read:cart").is_ok() && scope("a b").is_err() && scope("a\"").is_err() && scope("").is_err());
-        assert_eq!(words(Duration::from_secs(86_400)), "1d");
+        assert_eq!(words(Duration::from_hours(24)), "1d");
         assert_eq!(words(Duration::from_secs(90)), "90s");
     }
 }

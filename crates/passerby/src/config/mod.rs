@@ -33,7 +33,9 @@ pub use master::MasterKeySource;
 pub use problem::{At, Place, Problem, Problems, Secret};
 pub use rules::RuleSettings;
 pub use settings::Numbers;
-pub use tenant::{ApiKeySettings, KeySettings, LimitSettings, ResourceServerSettings, TenantSettings, TokenSettings};
+pub use tenant::{
+    ApiKeySettings, KeySettings, LimitSettings, Permission, ResourceServerSettings, TenantSettings, TokenSettings,
+};
 pub use top::{ConsoleSettings, LogFormat, TelemetrySettings, TlsSettings};
 
 use read::{Document, Fault};
@@ -78,6 +80,7 @@ pub struct Overrides {
 
 impl Overrides {
     /// What flags leave open is taken from the environment. An empty variable counts as none.
+    #[must_use]
     pub fn or_environment(mut self, get: impl Fn(&str) -> Option<String>) -> Self {
         let variable =
             |name: &'static str| get(name).filter(|value| !value.is_empty()).map(|value| Given { value, from: name });
@@ -146,7 +149,7 @@ impl Config {
                 let text = std::fs::read(path)
                     .map_err(|e| Place::from_source(&name, "").problem(format!("cannot be read: {e}")))?;
                 let text = String::from_utf8(text).map_err(|e| {
-                    let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+                    let line = e.as_bytes()[..e.utf8_error().valid_up_to()].split(|b| *b == b'\n').count();
                     Place::from_source(&format!("{name}:{line}"), "").problem("is not UTF-8 text")
                 })?;
                 Self { file: Some(path.to_owned()), ..Self::parse(&name, &text, overrides)? }
@@ -184,7 +187,7 @@ impl Config {
 
     fn combine(
         source: &str,
-        file: top::File,
+        file: top::Top,
         overrides: &Overrides,
         built_in: bool,
         problems: &mut Vec<Problem>,

@@ -120,14 +120,16 @@ impl<'d, 't> Section<'d, 't> {
 
     /// A key that must be there, or else a mistake and the default.
     pub(super) fn need<T: Default>(&self, key: &str, expected: &str, value: Option<At<T>>) -> At<T> {
-        value.unwrap_or_else(|| {
-            let place = self.doc.place(self.start, self.path_of(key));
-            // a key that is there but wrong was reported already
-            if !self.has(key) {
-                self.report(place.problem(format!("missing key; expected {expected}")));
-            }
-            At { value: T::default(), place }
-        })
+        value.unwrap_or_else(|| At { value: T::default(), place: self.miss(key, expected) })
+    }
+
+    /// Reports a key that is missing; one that is there but wrong was reported already. Gives where it should be.
+    pub(super) fn miss(&self, key: &str, expected: &str) -> Place {
+        let place = self.doc.place(self.start, self.path_of(key));
+        if !self.has(key) {
+            self.report(place.problem(format!("missing key; expected {expected}")));
+        }
+        place
     }
 
     fn read<T>(
@@ -218,7 +220,7 @@ impl<'d, 't> Section<'d, 't> {
             return None;
         };
         let mut values = Vec::with_capacity(items.len());
-        for item in items.iter() {
+        for item in &**items {
             let place = self.place_of(key, item);
             match item.get_ref().as_str().ok_or(Fault::Other).and_then(&parse) {
                 Ok(value) => values.push(At { value, place }),
@@ -254,7 +256,7 @@ impl<'d, 't> Section<'d, 't> {
             return None;
         };
         let mut values = Vec::with_capacity(items.len());
-        for item in items.iter() {
+        for item in &**items {
             if let Some(table) = item.get_ref().as_table() {
                 values.push(self.below(key, item, table, &mut read));
             } else {

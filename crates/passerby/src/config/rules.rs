@@ -55,6 +55,6 @@ pub(super) fn span(s: &mut Section<'_, '_>, key: &'static str) -> Option<Duratio
 
 /// Ten seconds to a day: shorter ones are dead on arrival, longer ones cannot be called back.
 pub(super) fn access_token_lifetime(s: &mut Section<'_, '_>) -> Option<Duration> {
-    let (least, most) = (Duration::from_secs(10), Duration::from_secs(86_400));
+    let (least, most) = (Duration::from_secs(10), Duration::from_hours(24));
     s.parsed("access_token_lifetime", kind::SPAN, |text| kind::span(text, least, most)).map(|x| x.value)
 }

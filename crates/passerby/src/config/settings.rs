@@ -108,7 +108,7 @@ impl Config {
 
     /// In development nothing is limited unless the file says so.
     fn rate_limits(&self, tenant: &TenantSettings) -> RateLimits {
-        let default = (!self.dev).then_some(Rate { count: 600, per: Duration::from_secs(60) });
+        let default = (!self.dev).then_some(Rate { count: 600, per: Duration::from_mins(1) });
         RateLimits {
             creations_per_address: tenant.limits.creations_per_address.unwrap_or(default),
             creations_per_client: tenant.limits.creations_per_client.flatten(),

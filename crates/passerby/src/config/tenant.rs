@@ -62,8 +62,8 @@ impl Default for TokenSettings {
     fn default() -> Self {
         Self {
             signing_algorithm: None,
-            key_rotation: Some(Duration::from_secs(90 * 86_400)),
-            key_lead: Duration::from_secs(3600),
+            key_rotation: Some(Duration::from_hours(90 * 24)),
+            key_lead: Duration::from_hours(1),
         }
     }
 }
@@ -107,6 +107,9 @@ pub struct ResourceServerSettings {
     pub guest_scopes: Vec<At<Box<str>>>,
 }
 
+/// A path and the methods that are allowed on it and below it.
+pub type Permission = (Box<str>, Vec<Box<str>>);
+
 /// A key for the management API.
 #[derive(Debug, Clone)]
 pub struct ApiKeySettings {
@@ -115,7 +118,7 @@ pub struct ApiKeySettings {
     /// The key itself.
     pub key: At<Secret>,
     /// `None`: everything. Otherwise paths with their methods.
-    pub permissions: Option<Vec<(Box<str>, Vec<Box<str>>)>>,
+    pub permissions: Option<Vec<Permission>>,
 }
 
 const ALGORITHMS: &str = "one of \"ES256\", \"EdDSA\", \"RS256\"";
@@ -169,7 +172,7 @@ fn algorithm(text: &str) -> Result<Algorithm, Fault> {
 
 fn tokens(s: &mut Section<'_, '_>, tokens: &mut TokenSettings) {
     tokens.signing_algorithm = s.parsed("signing_algorithm", ALGORITHMS, algorithm).map(|x| x.value);
-    let minute = Duration::from_secs(60);
+    let minute = Duration::from_mins(1);
     let rotation = s.parsed("key_rotation", "a span such as \"90d\", or \"off\"", |text| {
         if text == "off" { Ok(None) } else { kind::span(text, minute, LONGEST).map(Some) }
     });
@@ -259,7 +262,7 @@ fn api_key(s: &mut Section<'_, '_>) -> ApiKeySettings {
         let method = |text: &str| if METHODS.contains(&text) { Ok(text.into()) } else { Err(Fault::Other) };
         let methods = s.list("methods", &expected, method);
         if methods.is_none() {
-            s.need("methods", "a list such as [\"GET\", \"POST\"]", None::<At<()>>);
+            s.miss("methods", "a list such as [\"GET\", \"POST\"]");
         }
         // a permission of a path covers what lies below it, so its end is written once
         let path = if path.len() > 1 { path.trim_end_matches('/').into() } else { "".into() };

@@ -1,6 +1,6 @@
 //! The contract's file, a table of broken ones with what is said about each, overrides, production's refusals.
 
-use std::{collections::HashMap, path::Path, time::Duration};
+use std::{collections::HashMap, fmt::Write as _, path::Path, time::Duration};
 
 use passerby_core::{
     id::{ClientNo, TenantNo},
@@ -49,8 +49,8 @@ fn the_contract_loads() {
     assert_eq!((tenant.limits.creations_per_address, tenant.limits.creations_per_client), (Some(million), None));
     assert_eq!((&*tenant.keys[0].kid, &*tenant.keys[0].name), ("22222222-2222-4222-8222-222222222222", "vend"));
     assert_eq!(&*tenant.resource_servers["https://api.example.com"].guest_scope_text, "read:cart write:cart");
-    assert_eq!(tenant.longest_signed, Duration::from_secs(900));
-    assert_eq!(tenant.key_rotation, Some(Duration::from_secs(90 * 86_400)));
+    assert_eq!(tenant.longest_signed, Duration::from_mins(15));
+    assert_eq!(tenant.key_rotation, Some(Duration::from_hours(90 * 24)));
 
     let client = |id: &str| &settings.clients[id].1;
     assert_eq!(client("demo-spa").rules.persistence, Persistence::Eager);
@@ -58,7 +58,7 @@ fn the_contract_loads() {
     assert_eq!(client("demo-native").rules.custom_user_id, CustomUserId::Confidential);
     assert_eq!(client("demo-game").rules.persistence, Persistence::Lazy);
     assert_eq!(client("demo-game").rules.session_token, SessionTokenFormat::Jwe);
-    assert_eq!(client("demo-game").rules.access_token_lifetime, Duration::from_secs(900));
+    assert_eq!(client("demo-game").rules.access_token_lifetime, Duration::from_mins(15));
     assert!(client("demo-native").audiences.is_empty() && client("demo-web").audiences.len() == 1);
     assert!(client("demo-web").confidential() && !client("demo-spa").confidential());
     assert!(client("demo-native").first_party && client(DEMO_CLIENT).first_party);
@@ -98,7 +98,7 @@ fn the_closing_comments_of_the_contract_are_known() {
     assert_eq!(settings.clients["demo-spa"].1.rules.custom_user_id, CustomUserId::Any);
     assert_eq!(
         settings.tenants[0].longest_signed,
-        Duration::from_secs(365 * 86_400),
+        Duration::from_hours(365 * 24),
         "signed session tokens live as long"
     );
 }
@@ -392,7 +392,7 @@ fn what_is_said_about_broken_files() {
         let found = said(text);
         let fits = if expected.contains('\n') { found.starts_with(expected) } else { found == *expected };
         if !fits {
-            wrong += &format!("{text}\n  expected {expected}\n  found    {found}\n\n");
+            let _ = writeln!(wrong, "{text}\n  expected {expected}\n  found    {found}\n");
         }
         assert!(!found.contains("hidden"), "{found}");
     }
@@ -508,7 +508,7 @@ fn production_refuses_what_development_allows() {
     let unlimited = fixed.replace("creations_per_address", "creations_per_client");
     let config = Config::parse("f.toml", &unlimited, &key).unwrap();
     let default = config.settings(&numbers(&config)).tenants[0].limits.creations_per_address;
-    assert_eq!(default, Some(Rate { count: 600, per: Duration::from_secs(60) }));
+    assert_eq!(default, Some(Rate { count: 600, per: Duration::from_mins(1) }));
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub struct ConsoleSettings {
 }
 
 /// What the file says, before defaults.
-pub(super) struct File {
+pub(super) struct Top {
     pub(super) listen: Option<At<SocketAddr>>,
     pub(super) issuer: Option<At<String>>,
     pub(super) database: Option<At<Secret>>,
@@ -71,10 +71,10 @@ pub(super) struct File {
     pub(super) console: Option<ConsoleSettings>,
 }
 
-pub(super) fn read(s: &mut Section<'_, '_>) -> File {
+pub(super) fn read(s: &mut Section<'_, '_>) -> Top {
     let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
-    let shutdown = |text: &str| kind::span(text, Duration::from_secs(1), Duration::from_secs(3600));
-    let file = File {
+    let shutdown = |text: &str| kind::span(text, Duration::from_secs(1), Duration::from_hours(1));
+    let top = Top {
         listen: s.parsed("listen", kind::ADDRESS, kind::address),
         issuer: s.parsed("issuer", kind::URL, kind::issuer),
         database: s.parsed("database", "\"sqlite:FILE\" or \"postgres://USER@HOST/DATABASE\"", kind::database),
@@ -95,10 +95,10 @@ pub(super) fn read(s: &mut Section<'_, '_>) -> File {
         dialects: s.table("dialects", dialects::read).unwrap_or_default(),
         console: s.table("console", console),
     };
-    if file.tenants.is_empty() {
-        s.need("tenants", "at least one [[tenants]] with its id and clients", None::<At<()>>);
+    if top.tenants.is_empty() {
+        s.miss("tenants", "at least one [[tenants]] with its id and clients");
     }
-    file
+    top
 }
 
 fn values<T>(list: Option<Vec<At<T>>>) -> Vec<T> {

@@ -145,9 +145,10 @@ on_both! {
             token(&app, json!({"client_id": "demo-web", "client_secret": secret, "session_token": v["session_token"], "metadata": {"n": n}})).await.expect(200);
         }
         for (v, n) in [(&one, 10), (&two, 20)] {
-            let again = token(&app, json!({"client_id": "demo-web", "client_secret": secret, "session_token": v["session_token"]})).await.expect(200).json();
-            assert!(again["session_token"].is_string());
-            let _ = n;
+            let again = token(&app, json!({"client_id": "demo-web", "client_secret": secret, "session_token": v["session_token"], "metadata": {"again": true}})).await;
+            let access = again.expect(200).json()["access_token"].as_str().unwrap().to_owned();
+            let sid = claims(&access)["sid"].as_str().unwrap().to_owned();
+            assert_eq!(app.metadata(&access, &sid).await, json!({"n": n, "again": true}));
         }
         assert_eq!(app.users().await, 2);
     }

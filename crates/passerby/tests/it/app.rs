@@ -82,13 +82,34 @@ impl TestApp {
         Self::open(change(contract()), database, clock, place, 1).await
     }
 
+    /// On a disk with room for so many pages of 4 KiB.
+    pub async fn on_a_small_disk(pages: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = format!("sqlite:{}", folder.path().join("p.db").display());
+        let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(START)));
+        let place = Arc::new(Place { folder, _postgres: None });
+        let options = passerby_store::OpenOptions { max_pages: Some(pages), ..Default::default() };
+        Self::open_with(contract(), database, clock, place, 1, options).await
+    }
+
     async fn open(config: String, database: String, clock: Arc<ManualClock>, folder: Arc<Place>, seed: u64) -> Self {
+        Self::open_with(config, database, clock, folder, seed, passerby_store::OpenOptions::default()).await
+    }
+
+    async fn open_with(
+        config: String,
+        database: String,
+        clock: Arc<ManualClock>,
+        folder: Arc<Place>,
+        seed: u64,
+        options: passerby_store::OpenOptions,
+    ) -> Self {
         let given = Given { value: Secret::new(database.clone()), from: "--database" };
         let file = folder.folder.path().join("test.toml");
         std::fs::write(&file, &config).unwrap();
         let overrides = Overrides { database: Some(given), ..Overrides::default() };
         let loaded = Config::load(Some(&file), &overrides).unwrap_or_else(|e| panic!("{e}"));
-        let store = passerby_store::open(&database, &passerby_store::OpenOptions::default()).await.unwrap();
+        let store = passerby_store::open(&database, &options).await.unwrap();
         let ports = Ports { store, clock: clock.clone(), random: Arc::new(SeededRandom::new(seed)) };
         let app = passerby::wiring::build(&loaded, ports, &MasterKey::new([7; 32])).await.unwrap();
         let (core, door) = (app.core, app.door.into_router());
@@ -144,6 +165,13 @@ impl TestApp {
         let answer = self.post("/v1/guests", &serde_json::json!({"client_id": client})).send().await;
         answer.expect(201);
         Guest::of(&answer.json())
+    }
+
+    /// The metadata of one of the bearer's sessions as the export tells it: its own, or the guest's data.
+    pub async fn metadata(&self, access: &str, session: &str) -> Value {
+        let export = self.get("/v1/me/export").bearer(access).send().await.expect(200).json();
+        let own = export["sessions"].as_array().unwrap().iter().find(|s| s["id"] == session).unwrap()["metadata"].clone();
+        if own.is_null() { export["user"]["data"].clone() } else { own }
     }
 
     /// How many users have a row.

@@ -13,3 +13,4 @@ mod profile;
 mod refresh;
 mod tokens;
 mod web;
+mod wire;

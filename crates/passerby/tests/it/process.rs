@@ -315,3 +315,76 @@ fn the_command_line_says_what_is_wrong_and_where() {
         assert!(help.contains(word), "{help}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_writes_and_goes_on_reading() {
+    let app = crate::app::TestApp::on_a_small_disk(60).await;
+    let first = app.guest().await;
+    let mut made = vec![first.clone()];
+    let full = loop {
+        let body = json!({"client_id": "demo-spa", "data": {"x": "y".repeat(900)}});
+        let answer = app.post("/v1/guests", &body).send().await;
+        if answer.status != 201 {
+            break answer;
+        }
+        made.push(crate::app::Guest::of(&answer.json()));
+        assert!(made.len() < 1000, "the disk never fills");
+    };
+    full.refused(507, "storage_full");
+    let edit = app.call("PATCH", "/v1/me/data").bearer(&first.access)
+        .raw(format!(r#"{{"a":"{}"}}"#, "z".repeat(8000)).into_bytes(), "application/merge-patch+json").send().await;
+    edit.refused(507, "storage_full");
+    for guest in &made {
+        let me = app.get("/v1/me").bearer(&guest.access).send().await;
+        assert_eq!(me.expect(200).json()["version"], 1, "nothing half done");
+    }
+    app.get("/health/ready").send().await.expect(200);
+    app.guest_of("demo-game").await;
+    assert_eq!(app.users().await, made.len() as u64);
+    let db = rusqlite::Connection::open(app.database.strip_prefix("sqlite:").unwrap()).unwrap();
+    let check: String = db.query_row("pragma integrity_check", [], |r| r.get(0)).unwrap();
+    assert_eq!(check, "ok");
+}
+
+on_both! {
+    async fn two_processes_that_start_at_once_migrate_once(engine) {
+        let folder = tempfile::tempdir().unwrap();
+        let (database, _keep) = match engine {
+            crate::app::Engine::Sqlite => ("sqlite:p.db".to_owned(), None),
+            crate::app::Engine::Postgres => { let d = passerby_testkit::postgres::fresh_database().await; (d.url.clone(), Some(d)) }
+        };
+        let ports = [passerby_testkit::free_port(), passerby_testkit::free_port()];
+        let (one, two) = tokio::join!(Server::start(folder.path(), &database, ports[0]), Server::start(folder.path(), &database, ports[1]));
+        let http = client();
+        let made = http.post(one.url("/v1/guests")).json(&json!({"client_id": "demo-spa"})).send().await.unwrap();
+        assert_eq!(made.status(), 201);
+        let guest = made.json::<Value>().await.unwrap();
+        // a guest of one is known to the other, by the same keys
+        let start = Instant::now();
+        loop {
+            let me = http.get(two.url("/v1/me")).bearer_auth(guest["access_token"].as_str().unwrap()).send().await.unwrap();
+            if me.status() == 200 { break; }
+            assert!(start.elapsed() < Duration::from_secs(10), "{}", me.text().await.unwrap());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+#[test]
+fn without_a_file_it_works_for_development_and_says_what_it_assumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = passerby_testkit::free_port();
+    let mut child = Command::new(BINARY).current_dir(folder.path()).args(["serve", "--listen", &format!("127.0.0.1:{port}")])
+        .stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("/health") {
+        assert!(out.read_line(&mut said).unwrap() > 0, "it ended: {said}");
+    }
+    for part in ["/demo", "/docs", "passerby.db"] {
+        assert!(said.contains(part) || { let mut more = String::new(); out.read_line(&mut more).unwrap(); said.push_str(&more); said.contains(part) }, "{part} in {said}");
+    }
+    assert!(folder.path().join("passerby.key").exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
