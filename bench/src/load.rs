@@ -45,7 +45,7 @@ pub(crate) struct Place {
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/passerby.toml"))]
     config: PathBuf,
     /// Folder for the databases, on the disk that is to be measured; without it, the folder for temporary files
-    #[arg(long)]
+    #[arg(long, env = "PASSERBY_BENCH_DIR", hide_env_values = true)]
     dir: Option<PathBuf>,
     /// Core of the server, and of its PostgreSQL
     #[arg(long, default_value_t = 0)]

@@ -131,7 +131,7 @@ fn finish(
         sheet.fault(format!("the run broke off: {e:#}"));
     }
     let command: Vec<String> = std::env::args().skip(1).collect();
-    println!("`bench/run {}`: median (min–max) of the rounds.", command.join(" "));
+    println!("`{}`: median (min–max) of the rounds.", ["bench/run".into(), command.join(" ")].join(" ").trim());
     println!("{}", machine());
     if quick {
         println!("A quick run shows that everything works; its figures are worth nothing.");

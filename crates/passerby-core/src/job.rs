@@ -1,7 +1,7 @@
 //! What runs in the background, a pass each second: touches, limits, keys of other processes, rotation, sweeping.
 
 use std::{
-    sync::atomic::{AtomicI64, Ordering},
+    sync::atomic::{AtomicBool, AtomicI64, Ordering},
     time::Duration,
 };
 
@@ -28,6 +28,7 @@ pub(crate) struct Jobs {
     beat: AtomicI64,
     sweep: AtomicI64,
     limits: AtomicI64,
+    declared_keys: AtomicBool,
 }
 
 impl Jobs {
@@ -41,6 +42,7 @@ impl Jobs {
             beat: AtomicI64::new(i64::MIN / 2),
             sweep: AtomicI64::new(monotonic),
             limits: AtomicI64::new(monotonic),
+            declared_keys: AtomicBool::new(false),
         }
     }
 
@@ -61,6 +63,12 @@ impl Passerby {
         let seconds = Duration::from_secs;
         if let Err(e) = self.flush_touches().await {
             tracing::warn!(error = %e, "touches were not written; they will be tried again");
+        }
+        if !self.jobs.declared_keys.load(Ordering::Relaxed) {
+            match self.ensure_declared_keys().await {
+                Ok(()) => self.jobs.declared_keys.store(true, Ordering::Relaxed),
+                Err(e) => tracing::warn!(error = %e, "declared keys will be made at the next pass"),
+            }
         }
         if Jobs::due(&self.jobs.limits, monotonic, seconds(5)) {
             self.tidy_limits();

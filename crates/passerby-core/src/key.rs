@@ -225,27 +225,32 @@ impl Passerby {
         Ok(())
     }
 
-    /// At start: every tenant has a key of its algorithm and the keys that its settings declare.
+    /// At start: every tenant has a key of its algorithm.
     pub(crate) async fn ensure_keys(&self) -> Result<(), Error> {
         self.reload_keys().await?;
         let (settings, now) = (self.settings(), self.clock.now());
         let mut made = false;
         for tenant in &settings.tenants {
             let ring = self.keys.load_full();
-            let has = |purpose, algorithm, name: &str| {
-                ring.keys.iter().any(|k| {
-                    k.tenant == tenant.no && k.purpose == purpose && k.signing.algorithm() == algorithm && &*k.name == name
-                })
-            };
-            if !has(KeyPurpose::Tokens, tenant.signing_algorithm, "") {
+            if !ring.tokens_of(tenant.no).any(|k| k.signing.algorithm() == tenant.signing_algorithm) {
                 made = true;
                 // the first key of all signs at once; one of a changed algorithm is published before it signs
                 let first = ring.tokens_of(tenant.no).next().is_none();
                 let at = if first { now } else { now.plus(tenant.key_lead) };
                 self.add_key(tenant, KeyPurpose::Tokens, tenant.signing_algorithm, None, at).await?;
             }
+        }
+        if made { self.reload_keys().await } else { Ok(()) }
+    }
+
+    /// By the first job: the keys that the settings declare. An RSA key takes long to make, and nothing that a guest
+    /// needs waits for it.
+    pub(crate) async fn ensure_declared_keys(&self) -> Result<(), Error> {
+        let (settings, ring, now) = (self.settings(), self.keys.load_full(), self.clock.now());
+        let mut made = false;
+        for tenant in &settings.tenants {
             for key in &tenant.keys {
-                if !has(KeyPurpose::Vend, key.algorithm, &key.name) {
+                if !ring.by_kid.contains_key(&key.kid) {
                     made = true;
                     self.add_key(tenant, KeyPurpose::Vend, key.algorithm, Some((&key.kid, &key.name)), now).await?;
                 }

@@ -337,7 +337,7 @@ mod tests {
         assert_eq!(rules.ends(at(0), at(5)), Ends { idle: at(15), absolute: at(100) });
         assert_eq!(rules.ends(at(0), at(95)), Ends { idle: at(100), absolute: at(100) });
         assert_eq!(rules.touch_step(), Duration::from_secs(1));
-        assert_eq!(Rules::default().touch_step(), Duration::from_secs(25_920));
+        assert_eq!(Rules::default().touch_step(), Duration::from_mins(432));
     }
 
     #[test]

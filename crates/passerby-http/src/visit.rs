@@ -6,13 +6,13 @@ use std::{
 };
 
 use axum::extract::{ConnectInfo, FromRequestParts};
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri, header::ORIGIN, request::Parts};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri, header::{CONTENT_TYPE, ORIGIN}, request::Parts};
 use passerby_core::{
     caller::{Access, Caller, Site},
     id::TenantNo,
 };
 
-use crate::{App, Authorization, Problem, address::client_address, cookies, tenant::host_of};
+use crate::{App, Authorization, MediaType, Problem, Refusal, address::client_address, cookies, tenant::host_of};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -54,7 +54,8 @@ impl Visit {
     /// Bearer token and cookie of a request to the caller's own things; a method other than GET and HEAD changes.
     ///
     /// # Errors
-    /// 401 `invalid_token` for `Basic`: it names a client, and here a session is asked.
+    /// 401 `invalid_token` for `Basic`: it names a client, and here a session is asked; 415 for a change by cookie whose
+    /// body is not JSON.
     pub fn access<'a>(
         &self,
         app: &App,
@@ -68,7 +69,15 @@ impl Visit {
         };
         // another credential wins over the cookie
         let cookie = if bearer.is_some() { None } else { self.cookie(app, &parts.headers) };
-        Ok(Access { bearer, cookie, change: !is_safe(&parts.method) })
+        let change = !is_safe(&parts.method);
+        // what a foreign page's form can send is not JSON
+        if change && cookie.is_some() && parts.headers.contains_key(CONTENT_TYPE) {
+            match MediaType::of(&parts.headers) {
+                MediaType::Json | MediaType::MergePatch | MediaType::JsonPatch => {}
+                MediaType::Form | MediaType::Other => return Err(Refusal::UnsupportedMediaType("application/json").into()),
+            }
+        }
+        Ok(Access { bearer, cookie, change })
     }
 }
 

@@ -66,7 +66,10 @@ pub struct Cluster {
 
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cluster").field("port", &self.port).field("running", &self.holder.is_some()).finish_non_exhaustive()
+        f.debug_struct("Cluster")
+            .field("port", &self.port)
+            .field("running", &self.holder.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -216,7 +219,11 @@ impl Cluster {
         let server = self.command("postgres");
         let mut holder = Command::new("sh");
         holder.arg("-c").arg(HOLDER).arg(&self.dir).arg(server.get_program()).args(server.get_args());
-        holder.arg("-D").arg(self.dir.join("data")).args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-k"]).arg(&self.dir);
+        holder
+            .arg("-D")
+            .arg(self.dir.join("data"))
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-k"])
+            .arg(&self.dir);
         let durable = if self.options.durable { "on" } else { "off" };
         let mut set = |name: &str, value: &str| {
             holder.arg("-c").arg(format!("{name}={value}"));
@@ -341,7 +348,9 @@ fn account() -> (u32, u32) {
     if number("-u").is_none() {
         let _ = Command::new("useradd").args(["--system", &name]).status();
     }
-    number("-u").zip(number("-g")).unwrap_or_else(|| panic!("there is no user {name:?} to run PostgreSQL as (PGOSUSER)"))
+    number("-u")
+        .zip(number("-g"))
+        .unwrap_or_else(|| panic!("there is no user {name:?} to run PostgreSQL as (PGOSUSER)"))
 }
 
 fn said(program: &str, args: &[&str]) -> String {

@@ -3,6 +3,7 @@
 
 pub mod command;
 pub mod config;
+pub mod lane;
 pub mod ports;
 pub mod server;
 pub mod telemetry;

@@ -26,7 +26,6 @@ use opentelemetry::{
 };
 use opentelemetry_otlp::{Protocol, WithExportConfig as _};
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
-use passerby_api::GuestLane;
 use passerby_http::{Door, Lane as _};
 use tower::{Service, service_fn};
 use tracing::{Instrument as _, Subscriber, field::Empty};
@@ -39,7 +38,10 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::config::{Config, LogFormat, TelemetrySettings};
+use crate::{
+    config::{Config, LogFormat, TelemetrySettings},
+    lane::HotLane,
+};
 
 /// The target of request spans; they exist only while traces are exported.
 const REQUESTS: &str = "passerby::request";
@@ -172,9 +174,9 @@ fn method_word(method: &http::Method) -> &'static str {
 
 /// One request in a span of its own. A `traceparent` (W3C Trace Context) counts only when a proxy of ours sent it: a
 /// visitor does not decide what is traced.
-async fn traced(door: Door<GuestLane>, request: Request<Body>, peer: IpAddr, trusted: Arc<[IpNet]>) -> Response {
+async fn traced(door: Door<HotLane>, request: Request<Body>, peer: IpAddr, trusted: Arc<[IpNet]>) -> Response {
     let method = method_word(request.method());
-    let lane = GuestLane::pick(request.method(), request.uri().path()).map(|n| GuestLane::ROUTES[n].1);
+    let lane = HotLane::pick(request.method(), request.uri().path()).map(|n| HotLane::ROUTES[n].1);
     let span = tracing::info_span!(
         target: REQUESTS,
         "request",
@@ -205,7 +207,7 @@ async fn traced(door: Door<GuestLane>, request: Request<Body>, peer: IpAddr, tru
 
 /// What [`Door::make_service`] is, with a span around every request.
 pub fn make_traced_service<B>(
-    door: Door<GuestLane>,
+    door: Door<HotLane>,
     trusted: Vec<IpNet>,
 ) -> impl Service<
     SocketAddr,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use axum::Router;
 use futures_util::future::try_join_all;
-use passerby_api::GuestLane;
 use passerby_core::{Passerby, Ports, port::Store, secret::MasterKey};
 use passerby_http::{App, Door, HttpSettings};
 use passerby_store::{Grouping, OpenOptions};
@@ -13,6 +12,7 @@ use utoipa::openapi::OpenApi;
 
 use crate::{
     config::{Config, DEMO_CLIENT, Numbers},
+    lane::HotLane,
     ports::{SystemClock, ThreadRandom},
 };
 
@@ -22,7 +22,7 @@ pub struct Application {
     /// The core: its jobs are to be run, and it is to be stopped.
     pub core: Arc<Passerby>,
     /// All doors.
-    pub door: Door<GuestLane>,
+    pub door: Door<HotLane>,
 }
 
 /// Builds everything on ports that are given: of the program, or of a test.
@@ -57,7 +57,7 @@ pub async fn ports(config: &Config, cores: usize) -> anyhow::Result<Ports> {
 }
 
 /// All doors before one core.
-pub fn door(config: &Config, core: Arc<Passerby>) -> Door<GuestLane> {
+pub fn door(config: &Config, core: Arc<Passerby>) -> Door<HotLane> {
     let http =
         HttpSettings { trusted_proxies: config.trusted_proxies.clone(), dev: config.dev, ..HttpSettings::default() };
     let mut router: Router<App> = Router::new()
@@ -68,7 +68,7 @@ pub fn door(config: &Config, core: Arc<Passerby>) -> Door<GuestLane> {
     if config.dev {
         router = router.merge(passerby_pages::demo(DEMO_CLIENT));
     }
-    passerby_http::finish_with::<GuestLane>(router, App::new(core, http))
+    passerby_http::finish_with::<HotLane>(router, App::new(core, http))
 }
 
 /// The description of all doors.

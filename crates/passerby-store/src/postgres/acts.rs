@@ -111,9 +111,7 @@ pub(super) async fn apply(db: &ClientWrapper, tenant: TenantNo, change: &Change)
         Act::EndSession { user, session, mark_until: Some(until) } => {
             end_and_mark(scene, END, *user, *session, *session.as_bytes(), *until).await
         }
-        Act::DenyToken { user, session, jti, until } => {
-            end_and_mark(scene, DENY, *user, *session, *jti, *until).await
-        }
+        Act::DenyToken { user, session, jti, until } => end_and_mark(scene, DENY, *user, *session, *jti, *until).await,
         Act::Rotate { user, session, from, to } => rotate(scene, *user, *session, *from, *to).await,
         Act::Edit(edit) => edit_profile(scene, edit).await,
         Act::Erase { user, mark_until } => erase(scene, *user, *mark_until).await,
@@ -129,7 +127,8 @@ pub(super) async fn apply(db: &ClientWrapper, tenant: TenantNo, change: &Change)
             scene.end().await
         }
         Act::SetMeta(name, value) => {
-            let sql = "INSERT INTO meta(name, value) VALUES($1, $2) ON CONFLICT (name) DO UPDATE SET value=excluded.value";
+            let sql =
+                "INSERT INTO meta(name, value) VALUES($1, $2) ON CONFLICT (name) DO UPDATE SET value=excluded.value";
             scene.single(sql, &[name, value]).await?;
             scene.end().await
         }
@@ -151,7 +150,8 @@ pub(super) async fn create(scene: Scene<'_>, guest: &NewGuest, look_up: Option<&
     let insert_user = || inserts::user(db, &user, tenant, &guest.user);
     let insert_session = || inserts::session(db, &session, tenant, guest.user.id, &guest.session);
     let Some(row) = look_up else {
-        let sent = try_join4(inserts::begin(db, begun), insert_user(), insert_session(), inserts::commit(db, true)).await;
+        let sent =
+            try_join4(inserts::begin(db, begun), insert_user(), insert_session(), inserts::commit(db, true)).await;
         return match sent {
             Ok(_) => Ok(Committed::Done),
             Err(e) => Err(taken(e)),
@@ -174,7 +174,7 @@ pub(super) async fn create(scene: Scene<'_>, guest: &NewGuest, look_up: Option<&
         }
     }
     let remembering = inserts::look_up(db, &upsert, tenant, row, Some(at));
-    let (_, remembered, ..) =
+    let ((), remembered, ..) =
         try_join4(inserts::begin(db, begun), remembering, insert_user(), insert_session()).await.map_err(taken)?;
     Scene { begun: true, ..scene }.end_if(remembered, CommitError::Taken).await
 }
@@ -241,7 +241,8 @@ async fn open_session(scene: Scene<'_>, user: UserId, epoch: i32, session: &Sess
 }
 
 /// No client has the number 0: rows with it are put under a key and removed within one transaction, nobody sees them.
-const END: &str = "INSERT INTO sessions(tenant, user_id, id, client, created_at, kind, ended_at) VALUES($1, $2, $3, 0, $4, 0, $4)
+const END: &str =
+    "INSERT INTO sessions(tenant, user_id, id, client, created_at, kind, ended_at) VALUES($1, $2, $3, 0, $4, 0, $4)
     ON CONFLICT (tenant, user_id, id) DO UPDATE SET ended_at = coalesce(sessions.ended_at, excluded.ended_at)";
 const DENY: &str = "INSERT INTO sessions(tenant, user_id, id, client, created_at, kind) VALUES($1, $2, $3, 0, $4, 0)
     ON CONFLICT (tenant, user_id, id) DO UPDATE SET has_denied_tokens = true";
@@ -257,11 +258,7 @@ async fn end_and_mark(
 ) -> Done {
     let Scene { db, tenant, at, begun } = scene;
     let [upsert, remove, mark] = scene
-        .prepare([
-            upsert,
-            "DELETE FROM sessions WHERE tenant=$1 AND user_id=$2 AND id=$3 AND client=0",
-            inserts::MARK,
-        ])
+        .prepare([upsert, "DELETE FROM sessions WHERE tenant=$1 AND user_id=$2 AND id=$3 AND client=0", inserts::MARK])
         .await?;
     let (user_id, id) = (user.uuid(), session.uuid());
     try_join5(
@@ -284,8 +281,7 @@ async fn rotate(scene: Scene<'_>, user: UserId, session: SessionId, from: i32, t
          active_at = CASE WHEN $7::int8 > coalesce(active_at, created_at) THEN $7::int8 ELSE active_at END
        WHERE tenant=$1 AND user_id=$2 AND id=$3 AND generation=$4 AND ended_at IS NULL";
     let (at, late) = (scene.at.millis(), from == to);
-    let params: [super::rows::Param<'_>; 7] =
-        [&scene.tenant.0, &user.uuid(), &session.uuid(), &from, &to, &late, &at];
+    let params: [super::rows::Param<'_>; 7] = [&scene.tenant.0, &user.uuid(), &session.uuid(), &from, &to, &late, &at];
     let rows = scene.single(sql, &params).await?;
     scene.end_if(rows, CommitError::Moved).await
 }
@@ -421,7 +417,8 @@ async fn touch(scene: Scene<'_>, touches: &[Touch]) -> Done {
 }
 
 async fn add_signing_key(scene: Scene<'_>, key: &SigningKeyRow) -> Done {
-    let sql = "INSERT INTO signing_keys(tenant, purpose, algorithm, name, generation, kid, created_at, activates_at, sealed)
+    let sql =
+        "INSERT INTO signing_keys(tenant, purpose, algorithm, name, generation, kid, created_at, activates_at, sealed)
        VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
     let params: [super::rows::Param<'_>; 9] = [
         &key.tenant.0,

@@ -61,9 +61,10 @@ impl Connector {
                 ("sslmode", "require" | "verify-ca" | "verify-full") => with_tls = true,
                 ("sslmode", other) => return Err(OpenError::Url(format!("sslmode={other:?} is not known"))),
                 ("pool_size", n) => {
-                    pool = n.parse().ok().filter(|n| (1..=1000).contains(n)).ok_or_else(|| {
-                        OpenError::Url(format!("pool_size={n:?}: expected a number from 1 to 1000"))
-                    })?;
+                    pool =
+                        n.parse().ok().filter(|n| (1..=1000).contains(n)).ok_or_else(|| {
+                            OpenError::Url(format!("pool_size={n:?}: expected a number from 1 to 1000"))
+                        })?;
                 }
                 _ => rest.push(pair),
             }
@@ -80,7 +81,10 @@ impl Connector {
             config.tcp_user_timeout(LIMIT);
         }
         // a peer that vanished while nothing was said is noticed before the next request meets it
-        config.keepalives_idle(Duration::from_secs(15)).keepalives_interval(Duration::from_secs(5)).keepalives_retries(3);
+        config
+            .keepalives_idle(Duration::from_secs(15))
+            .keepalives_interval(Duration::from_secs(5))
+            .keepalives_retries(3);
         let tls = match (with_tls, roots) {
             (false, _) => None,
             (true, Some(file)) => Some(tls(&file)?),
@@ -97,16 +101,12 @@ impl Connector {
 
     /// Connects, and says nothing yet: for migrations, which set limits of their own.
     pub(super) async fn bare(&self) -> Result<Made, Error> {
-        match &self.tls {
-            Some(tls) => {
-                let (client, connection) = self.config.connect(tls.clone()).await?;
-                Ok((client, tokio::spawn(run(connection))))
-            }
-            None => {
-                let (client, connection) = self.config.connect(NoTls).await?;
-                Ok((client, tokio::spawn(run(connection))))
-            }
+        if let Some(tls) = &self.tls {
+            let (client, connection) = self.config.connect(tls.clone()).await?;
+            return Ok((client, tokio::spawn(run(connection))));
         }
+        let (client, connection) = self.config.connect(NoTls).await?;
+        Ok((client, tokio::spawn(run(connection))))
     }
 
     async fn made(&self) -> Result<Made, Error> {
@@ -229,7 +229,8 @@ mod tests {
 
     #[test]
     fn reads_the_url() {
-        let c = Connector::from_url("postgres://u:p@h:5433/db?sslmode=prefer&pool_size=3&target_session_attrs=read-write");
+        let c =
+            Connector::from_url("postgres://u:p@h:5433/db?sslmode=prefer&pool_size=3&target_session_attrs=read-write");
         let c = c.unwrap();
         assert_eq!((c.pool, c.tls.is_none(), c.config.get_dbname()), (3, true, Some("db")));
         assert_eq!(c.config.get_application_name(), Some("passerby"));

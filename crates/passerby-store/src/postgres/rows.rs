@@ -228,12 +228,7 @@ pub(super) async fn meta(pool: &Pool, name: &str) -> Result<Option<Vec<u8>>, Sto
 /// try the same number one wins, and the others look again.
 const NUMBER_TRIES: usize = 200;
 
-async fn number(
-    pool: &Pool,
-    find: &'static str,
-    make: &'static str,
-    params: &[Param<'_>],
-) -> Result<i32, StoreError> {
+async fn number(pool: &Pool, find: &'static str, make: &'static str, params: &[Param<'_>]) -> Result<i32, StoreError> {
     for _ in 0..NUMBER_TRIES {
         if let Some(row) = ask(pool, find, params).await?.first() {
             return get(row, 0);

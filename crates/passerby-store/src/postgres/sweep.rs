@@ -46,12 +46,18 @@ pub(super) async fn sweep(scene: Scene<'_>, limit: u32) -> Done {
         ])
         .await?;
     let (a, b, c, ()) = try_join4(
-        db.execute(&from_marks, &[&column::<i32>(&marks, 0)?, &column::<Uuid>(&marks, 1)?, &column::<Uuid>(&marks, 2)?, &at]),
+        db.execute(
+            &from_marks,
+            &[&column::<i32>(&marks, 0)?, &column::<Uuid>(&marks, 1)?, &column::<Uuid>(&marks, 2)?, &at],
+        ),
         db.execute(
             &from_look_ups,
             &[&column::<i32>(&look_ups, 0)?, &column::<i16>(&look_ups, 1)?, &column::<&[u8]>(&look_ups, 2)?, &at],
         ),
-        db.execute(&from_keys, &[&column::<i32>(&keys, 0)?, &column::<Uuid>(&keys, 1)?, &column::<&[u8]>(&keys, 2)?, &at]),
+        db.execute(
+            &from_keys,
+            &[&column::<i32>(&keys, 0)?, &column::<Uuid>(&keys, 1)?, &column::<&[u8]>(&keys, 2)?, &at],
+        ),
         inserts::commit(db, true),
     )
     .await?;

@@ -1,1 +1,313 @@
-//! x
+//! What only a server can do to us: go away and come back, refuse, lie in wait; and races that need one.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use passerby_core::{
+    Timestamp,
+    id::IdMaker,
+    model::{Kind, NewGuest, Session, SessionKind, User},
+    profile::{Edit, Limits},
+    testing::SeededRandom,
+};
+use passerby_testkit::{
+    certificate,
+    postgres::{Cluster, Options, TestDatabase, connect, fresh_database},
+};
+use tokio::{task::yield_now, time::Instant};
+
+use super::*;
+use passerby_core::port::{EditProfile, Half};
+
+/// A migrated database of its own.
+pub(super) struct Place {
+    pub(super) url: String,
+    pub(super) tenant: TenantNo,
+    client: ClientNo,
+    store: Arc<dyn Store>,
+    ids: IdMaker,
+    random: SeededRandom,
+    _database: Option<TestDatabase>,
+}
+
+impl Place {
+    pub(super) async fn new() -> Self {
+        let database = fresh_database().await;
+        let url = database.url.clone();
+        Self { _database: Some(database), ..Self::at(url).await }
+    }
+
+    async fn at(url: String) -> Self {
+        let store = open(&url, &OpenOptions::default()).await.unwrap();
+        let tenant = store.number_tenant(Uuid::from_u128(1)).await.unwrap();
+        let client = store.number_client(tenant, "spa").await.unwrap();
+        let (ids, random) = (IdMaker::default(), SeededRandom::new(1));
+        Self { url, tenant, client, store, ids, random, _database: None }
+    }
+
+    pub(super) fn connector(&self) -> Arc<Connector> {
+        Arc::new(Connector::from_url(&self.url).unwrap())
+    }
+
+    fn commit(&self, keep: Option<Box<NewGuest>>, act: Act) -> Wait<'static, Result<Committed, CommitError>> {
+        self.store.commit(self.tenant, Change { at: at(0), keep, act })
+    }
+
+    async fn standing(&self, guest: &NewGuest) -> Result<Standing, StoreError> {
+        self.store.standing(self.tenant, guest.user.id, guest.session.id).await
+    }
+}
+
+fn at(ms: i64) -> Timestamp {
+    Timestamp::from_millis(1_790_000_000_000 + ms)
+}
+
+/// A guest that is not stored yet.
+pub(super) fn guest(place: &Place) -> Box<NewGuest> {
+    let (ids, client) = (place.ids.fresh(at(0), &place.random), place.client);
+    let user = User {
+        id: ids.user,
+        chosen_id: None,
+        chosen_by: None,
+        kind: Kind::Anonymous,
+        client,
+        created_at: at(0),
+        updated_at: at(0),
+        version: 1,
+        epoch: 0,
+        data: "{}".into(),
+        server_data: None,
+        entry: None,
+    };
+    let session = Session {
+        id: ids.session,
+        client,
+        kind: SessionKind::Tokens,
+        created_at: at(0),
+        active_at: at(0),
+        ended_at: None,
+        generation: 0,
+        rotated_at: None,
+        late_generation: None,
+        has_denied_tokens: false,
+        metadata: None,
+        parent: None,
+    };
+    Box::new(NewGuest { user, session })
+}
+
+/// Waits until a counter is there, at most a minute.
+async fn reaches(counter: &AtomicUsize, goal: usize) {
+    let give_up = Instant::now() + Duration::from_mins(1);
+    while counter.load(SeqCst) < goal {
+        assert!(Instant::now() < give_up, "{} of {goal}", counter.load(SeqCst));
+        yield_now().await;
+    }
+}
+
+fn is_unavailable(e: &CommitError) -> bool {
+    matches!(e, CommitError::Store(StoreError::Unavailable(_)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_goes_away_in_mid_load_and_comes_back() {
+    let mut cluster = Cluster::start().await;
+    let place = Arc::new(Place::at(cluster.database().await).await);
+    let (done, failed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (stop, kept) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+    let callers: Vec<_> = (0..32)
+        .map(|i| {
+            let (place, done, failed) = (place.clone(), done.clone(), failed.clone());
+            let (stop, kept) = (stop.clone(), kept.clone());
+            tokio::spawn(async move {
+                while !stop.load(SeqCst) {
+                    let guest = guest(&place);
+                    // most by the writer of groups, some each in a transaction of its own
+                    let outcome = match i {
+                        0 => place.commit(Some(guest.clone()), Act::Keep).await,
+                        _ => place.commit(None, Act::Create(guest.clone(), None)).await,
+                    };
+                    match outcome {
+                        Ok(_) => {
+                            kept.lock().unwrap().push(guest);
+                            done.fetch_add(1, SeqCst);
+                        }
+                        Err(e) => {
+                            assert!(is_unavailable(&e), "{e:?}");
+                            failed.fetch_add(1, SeqCst);
+                            yield_now().await;
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    for (round, killed) in [true, false].into_iter().enumerate() {
+        reaches(&done, (round + 1) * 500).await;
+        if killed {
+            cluster.kill();
+        } else {
+            cluster.stop();
+        }
+        reaches(&failed, failed.load(SeqCst) + 100).await;
+        let (asked, other) = (Instant::now(), guest(&place));
+        let read = place.standing(&other).await;
+        assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
+        let (user, session) = (other.user.id, other.session.id);
+        let changed = place.commit(None, Act::Rotate { user, session, from: 0, to: 1 }).await;
+        assert!(changed.as_ref().is_err_and(is_unavailable), "{changed:?}");
+        assert!(matches!(place.store.ready().await, Err(StoreError::Unavailable(_))));
+        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+        cluster.restart().await;
+        reaches(&done, done.load(SeqCst) + 500).await;
+        place.store.ready().await.unwrap();
+    }
+    stop.store(true, SeqCst);
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    let kept = std::mem::take(&mut *kept.lock().unwrap());
+    assert!(kept.len() >= 1500);
+    for guest in kept {
+        let found = place.standing(&guest).await.unwrap();
+        assert_eq!(found.session(guest.session.id), Some(&guest.session), "acknowledged means stored");
+    }
+    place.store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ends_a_floating_guest_and_what_stores_it_do_not_pass_each_other() {
+    let place = Arc::new(Place::new().await);
+    let until = at(1000);
+    for round in 0..240 {
+        let guest = guest(&place);
+        let (user, session) = (guest.user.id, guest.session.id);
+        let act = match round % 3 {
+            0 => Act::Erase { user, mark_until: until },
+            1 => Act::EndSession { user, session, mark_until: Some(until) },
+            _ => Act::DenyToken { user, session, jti: [5; 16], until },
+        };
+        let (keeping, ending) = (place.commit(Some(guest.clone()), Act::Keep), place.commit(None, act));
+        let (kept, ended) = futures_util::future::join(keeping, ending).await;
+        ended.unwrap();
+        let found = place.standing(&guest).await.unwrap();
+        let there = found.session(session);
+        match round % 3 {
+            // stored and then erased, or refused
+            0 => assert!(found.user.is_none() && there.is_none(), "{round}: {kept:?}"),
+            1 => {
+                assert!(there.is_none_or(|s| s.ended_at.is_some()), "{round}: {kept:?}");
+                assert_eq!(there.is_some(), kept.is_ok(), "{round}: {kept:?}");
+            }
+            _ => {
+                kept.clone().unwrap();
+                assert!(there.unwrap().has_denied_tokens && found.marked(&[5; 16], at(0)), "{round}");
+            }
+        }
+        if let Err(e) = kept {
+            assert!(matches!(e, CommitError::Marked), "{round}: {e:?}");
+        }
+    }
+    // nothing is left of what is put under a key for a moment only
+    let db = connect(&place.url).await.unwrap();
+    let sql = "SELECT (SELECT count(*) FROM users WHERE client=0) + (SELECT count(*) FROM sessions WHERE client=0)";
+    assert_eq!(db.query_one(sql, &[]).await.unwrap().get::<_, i64>(0), 0);
+}
+
+#[tokio::test]
+async fn a_token_that_was_refused_while_floating_stays_refused() {
+    let place = Place::new().await;
+    let guest = guest(&place);
+    let (user, session) = (guest.user.id, guest.session.id);
+    place.commit(None, Act::DenyToken { user, session, jti: [5; 16], until: at(900) }).await.unwrap();
+    place.commit(Some(guest.clone()), Act::Keep).await.unwrap();
+    let found = place.standing(&guest).await.unwrap();
+    assert!(found.session(session).unwrap().has_denied_tokens && found.marked(&[5; 16], at(0)));
+}
+
+#[tokio::test]
+async fn a_row_that_somebody_holds_is_waited_for_only_so_long() {
+    let place = Place::new().await;
+    let guest = guest(&place);
+    place.commit(None, Act::Create(guest.clone(), None)).await.unwrap();
+    let holder = connect(&place.url).await.unwrap();
+    holder.batch_execute("BEGIN; SELECT * FROM users FOR UPDATE").await.unwrap();
+    let edit = EditProfile {
+        user: guest.user.id,
+        session: guest.session.id,
+        half: Half::Data,
+        edit: Arc::new(Edit::merge_patch(b"{\"a\":1}", &Limits::default()).unwrap()),
+        limits: Arc::default(),
+        schema: None,
+        if_match: None,
+        key: None,
+    };
+    let asked = Instant::now();
+    let outcome = place.commit(None, Act::Edit(Box::new(edit.clone()))).await;
+    assert!(outcome.as_ref().is_err_and(is_unavailable), "{outcome:?}");
+    assert!(asked.elapsed() < Duration::from_secs(6));
+    // reads do not wait, and when the row is free the change is made
+    place.standing(&guest).await.unwrap();
+    holder.batch_execute("COMMIT").await.unwrap();
+    place.commit(None, Act::Edit(Box::new(edit))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_user_of_too_many_connections_waits_for_its_turn() {
+    let database = fresh_database().await;
+    let place = Place::at(format!("{}?pool_size=2", database.url)).await;
+    let outcomes = futures_util::future::join_all((0..200).map(|_| {
+        let guest = guest(&place);
+        place.commit(Some(guest), Act::Keep)
+    }))
+    .await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn a_changed_migration_is_refused() {
+    let place = Place::new().await;
+    place.store.close().await;
+    let db = connect(&place.url).await.unwrap();
+    db.batch_execute("UPDATE refinery_schema_history SET checksum = '1'").await.unwrap();
+    let refused = open(&place.url, &OpenOptions::default()).await.err().unwrap();
+    assert!(matches!(&refused, OpenError::Changed(m) if m.contains("guests")), "{refused:?}");
+}
+
+#[tokio::test]
+async fn no_server_is_one_clear_sentence() {
+    let url = format!("postgres://u:secret@127.0.0.1:{}/db", passerby_testkit::free_port());
+    let refused = open(&url, &OpenOptions::default()).await.err().unwrap();
+    assert!(matches!(refused, OpenError::Unreachable(_)), "{refused:?}");
+    assert!(refused.to_string().contains("refused") && !refused.to_string().contains("secret"), "{refused}");
+}
+
+#[tokio::test]
+async fn tls_checks_the_server() {
+    let (ours, others) = (certificate::for_names(&["127.0.0.1"]), certificate::for_names(&["127.0.0.1"]));
+    let files = vec![("server.crt".to_owned(), ours.certificate.clone()), ("server.key".to_owned(), ours.key.clone())];
+    let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let settings =
+        vec![setting("ssl", "on"), setting("ssl_cert_file", "../server.crt"), setting("ssl_key_file", "../server.key")];
+    let cluster = Cluster::start_with(Options { settings, files, ..Options::default() }).await;
+    let url = cluster.database().await;
+    let folder = passerby_testkit::temp_dir();
+    let trusting = |name: &str, pem: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, pem).unwrap();
+        format!("{url}?sslmode=require&sslrootcert={}", file.display())
+    };
+    let store = open(&trusting("ours.pem", &ours.authority), &OpenOptions::default()).await.unwrap();
+    store.ready().await.unwrap();
+    let sql = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING(pid)
+               WHERE ssl AND application_name = 'passerby' AND datname = current_database()";
+    let encrypted: i64 = connect(&url).await.unwrap().query_one(sql, &[]).await.unwrap().get(0);
+    assert!(encrypted >= 1);
+    let refused = open(&trusting("others.pem", &others.authority), &OpenOptions::default()).await.err().unwrap();
+    assert!(matches!(refused, OpenError::Unreachable(_)), "{refused:?}");
+}

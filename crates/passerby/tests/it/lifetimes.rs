@@ -148,6 +148,7 @@ on_both! {
         let app = TestApp::new(engine).await;
         let guest = app.guest().await;
         let tenant = app.core.settings().tenants[0].no;
+        app.core.run_jobs().await;
         let kids = |v: &serde_json::Value| v["keys"].as_array().unwrap().iter().map(|k| k["kid"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
         let old = crate::app::head(&guest.access)["kid"].as_str().unwrap().to_owned();
         app.core.rotate_signing_key(tenant, false).await.unwrap();

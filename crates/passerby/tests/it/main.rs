@@ -1,5 +1,12 @@
 //! Every door through the whole router, on both stores, and the process itself. One binary.
 #![allow(missing_docs, unreachable_pub, clippy::missing_panics_doc)]
+#![allow(
+    clippy::duration_suboptimal_units,
+    clippy::needless_pass_by_value,
+    clippy::assigning_clones,
+    clippy::format_push_string,
+    reason = "a test reads best in the units and steps of the rule that it tests"
+)]
 
 mod app;
 mod anonymous;

@@ -14,6 +14,7 @@ const GUIDE: &str = "acceptance-guide-key-0123456789abcdef012345678";
 on_both! {
     async fn discovery_says_what_is_there(engine) {
         let app = TestApp::new(engine).await;
+        app.core.run_jobs().await;
         let metadata = app.get("/.well-known/openid-configuration").send().await;
         assert!(metadata.header("cache-control").contains("max-age"));
         let metadata = metadata.expect(200).json();

@@ -75,6 +75,7 @@ on_both! {
 
     async fn forged_tokens_are_refused(engine) {
         let app = TestApp::new(engine).await;
+        app.core.run_jobs().await;
         let guest = app.guest().await;
         let (mut header, body) = (head(&guest.access), claims(&guest.access));
         let parts: Vec<&str> = guest.access.split('.').collect();
