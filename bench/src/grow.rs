@@ -7,13 +7,14 @@ use clap::Args;
 
 use crate::{
     client::Pace,
-    kinds::{InTurn, Once, Refresh, create_with_profile, me},
+    kinds::{InTurn, Once, Refresh, create_with_profile, float, me},
     load::{Meter, Place, Product, Rig, measure, stock},
     process::memory,
     report::Sheet,
 };
 
 const TITLE: &str = "By guests stored (profiles of 60 bytes)";
+const WARM: Duration = Duration::from_secs(1);
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// Options of the run over sizes.
@@ -80,6 +81,9 @@ async fn one(
     let connections = usize::from(options.connections);
     let length = Duration::from_secs_f64(options.seconds);
     let (target, row) = ((server, *meter), format!("{} thousand", count / 1000));
+    // floating guests leave nothing behind: also the empty server is measured warm
+    let floating = Rc::new(RefCell::new(InTurn::new(vec![float()], 200)));
+    measure(sheet, "warm-up", target, &floating, connections, Pace::Saturate, WARM).await?;
     let mut made = 0;
     if count > 0 {
         let guests =
