@@ -102,9 +102,7 @@ impl Passerby {
             (Some(_), Some(_)) => Err(refused("client_secret", "The client's authentication failed.")),
             (None, Some("")) if !client.confidential() => Ok(known(false)),
             (None, Some(_)) => Err(refused("client_secret", "This client has no secret.")),
-            (_, None) if client.confidential() => {
-                Err(refused("client_secret", "This client must authenticate."))
-            }
+            (_, None) if client.confidential() => Err(refused("client_secret", "This client must authenticate.")),
             (_, None) => Ok(known(false)),
         }
     }
@@ -119,10 +117,15 @@ impl Passerby {
     ) -> Result<(), Error> {
         let fail = |detail| refused("client_assertion", detail);
         if claim.assertion_type != Some(ASSERTION_TYPE) {
-            return Err(Error::at(Code::InvalidRequest, "client_assertion_type", "Expected the jwt-bearer type of RFC 7523."));
+            return Err(Error::at(
+                Code::InvalidRequest,
+                "client_assertion_type",
+                "Expected the jwt-bearer type of RFC 7523.",
+            ));
         }
         let keys = client.keys.as_ref().ok_or_else(|| fail("This client has no keys."))?;
-        let header = jsonwebtoken::decode_header(assertion).map_err(|_| fail("The client assertion cannot be read."))?;
+        let header =
+            jsonwebtoken::decode_header(assertion).map_err(|_| fail("The client assertion cannot be read."))?;
         let jwk = match &header.kid {
             Some(kid) => keys.find(kid),
             None if keys.keys.len() == 1 => keys.keys.first(),
@@ -131,11 +134,8 @@ impl Passerby {
         .ok_or_else(|| fail("The client assertion names no key of this client."))?;
         let key = DecodingKey::from_jwk(jwk).map_err(|_| fail("The client's key cannot be used."))?;
         // the key fixes the algorithm; the header only has to agree
-        let algorithm = jwk
-            .common
-            .key_algorithm
-            .and_then(|a| a.to_string().parse().ok())
-            .unwrap_or(match &jwk.algorithm {
+        let algorithm =
+            jwk.common.key_algorithm.and_then(|a| a.to_string().parse().ok()).unwrap_or(match &jwk.algorithm {
                 jsonwebtoken::jwk::AlgorithmParameters::EllipticCurve(_) => jsonwebtoken::Algorithm::ES256,
                 jsonwebtoken::jwk::AlgorithmParameters::OctetKeyPair(_) => jsonwebtoken::Algorithm::EdDSA,
                 _ => jsonwebtoken::Algorithm::RS256,
@@ -165,7 +165,8 @@ impl Passerby {
         if claims.exp > seconds + LONGEST_ASSERTION + LEEWAY || claims.jti.is_empty() {
             return Err(fail("A client assertion needs a jti and lives five minutes at most."));
         }
-        let hash = self.secrets_of(tenant.no)?.look_up_hash("assertion", &[client.id.as_bytes(), claims.jti.as_bytes()]);
+        let hash =
+            self.secrets_of(tenant.no)?.look_up_hash("assertion", &[client.id.as_bytes(), claims.jti.as_bytes()]);
         let spent = LookUp {
             kind: LookUpKind::Assertion,
             hash,
@@ -210,11 +211,9 @@ impl KnownClient {
     /// A browser origin must be ours or on the client's list.
     pub(crate) fn origin_allowed(&self, caller: &Caller<'_>) -> Result<(), Error> {
         match caller.site {
-            Site::Origin(origin) if !self.client.origins.contains(origin) => Err(Error::at(
-                Code::OriginNotAllowed,
-                "Origin",
-                "This origin is not registered for this client.",
-            )),
+            Site::Origin(origin) if !self.client.origins.contains(origin) => {
+                Err(Error::at(Code::OriginNotAllowed, "Origin", "This origin is not registered for this client."))
+            }
             _ => Ok(()),
         }
     }
@@ -244,7 +243,8 @@ pub(crate) fn grant(
     guest: bool,
 ) -> Result<Grant, Error> {
     let wanted = audience.or(tenant.default_audience.as_deref()).filter(|a| *a != &*tenant.issuer);
-    let bad_scope = |what: &str| Err(Error::at(Code::InvalidScope, "scope", format!("The scope {what:?} is not granted.")));
+    let bad_scope =
+        |what: &str| Err(Error::at(Code::InvalidScope, "scope", format!("The scope {what:?} is not granted.")));
     if let Some(bad) = scope.into_iter().flat_map(|s| s.split(' ')).find(|s| !s.is_empty() && !scope_token(s)) {
         return bad_scope(bad);
     }

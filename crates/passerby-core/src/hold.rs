@@ -78,7 +78,12 @@ fn denied() -> Error {
 }
 
 /// The decision: is what the credential claims alive, given what is stored? Pure.
-pub(crate) fn decide(tenant: &Arc<Tenant>, claimed: &Claimed<'_>, standing: Standing, now: Timestamp) -> Result<Held, Error> {
+pub(crate) fn decide(
+    tenant: &Arc<Tenant>,
+    claimed: &Claimed<'_>,
+    standing: Standing,
+    now: Timestamp,
+) -> Result<Held, Error> {
     let rules = tenant.rules_of(claimed.client.no);
     let floats = |floating: &Floating, standing: &Standing, epoch, kind| {
         if [&USER_MARK, claimed.session.as_bytes()].into_iter().any(|id| standing.marked(id, now)) {
@@ -220,7 +225,12 @@ impl Held {
 
 impl Passerby {
     /// Reads what a claimed session stands on and decides; notes the use.
-    pub(crate) async fn hold(&self, tenant: &Arc<Tenant>, claimed: &Claimed<'_>, now: Timestamp) -> Result<Held, Error> {
+    pub(crate) async fn hold(
+        &self,
+        tenant: &Arc<Tenant>,
+        claimed: &Claimed<'_>,
+        now: Timestamp,
+    ) -> Result<Held, Error> {
         let standing = self.store.standing(tenant.no, claimed.user, claimed.session).await?;
         let held = decide(tenant, claimed, standing, now)?;
         self.touch(&held, now);
@@ -266,7 +276,12 @@ impl Passerby {
     }
 
     /// An access token for our own endpoints, with its session.
-    pub(crate) async fn hold_bearer(&self, caller: &Caller<'_>, token: &str, now: Timestamp) -> Result<(Arc<Seen>, Held), Error> {
+    pub(crate) async fn hold_bearer(
+        &self,
+        caller: &Caller<'_>,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<(Arc<Seen>, Held), Error> {
         let seen = self.read_access_token(token, now)?;
         let wrong = |detail| Err(Error::new(Code::InvalidToken, detail));
         if caller.tenant.is_some_and(|no| no != seen.tenant) {
@@ -321,7 +336,12 @@ impl Passerby {
     /// # Errors
     /// [`Code::Unauthenticated`] without a credential; what the credential's check says; [`Code::CrossSite`] for a
     /// change by cookie from elsewhere.
-    pub(crate) async fn hold_caller(&self, caller: &Caller<'_>, access: &Access<'_>, now: Timestamp) -> Result<Held, Error> {
+    pub(crate) async fn hold_caller(
+        &self,
+        caller: &Caller<'_>,
+        access: &Access<'_>,
+        now: Timestamp,
+    ) -> Result<Held, Error> {
         if let Some(token) = access.bearer {
             return Ok(self.hold_bearer(caller, token, now).await?.1);
         }

@@ -141,7 +141,12 @@ mod tests {
     fn one_spelling() {
         let id = "018f2d5e-0000-7abc-8def-0123456789ab";
         assert_eq!(UserId::parse(id).unwrap().to_string(), id);
-        for other in ["018f2d5e00007abc8def0123456789ab", "{018f2d5e-0000-7abc-8def-0123456789ab}", "urn:uuid:018f2d5e-0000-7abc-8def-0123456789ab", ""] {
+        for other in [
+            "018f2d5e00007abc8def0123456789ab",
+            "{018f2d5e-0000-7abc-8def-0123456789ab}",
+            "urn:uuid:018f2d5e-0000-7abc-8def-0123456789ab",
+            "",
+        ] {
             assert!(UserId::parse(other).is_none(), "{other}");
         }
     }

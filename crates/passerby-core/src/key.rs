@@ -56,7 +56,12 @@ impl KeyRing {
     pub(crate) fn open(rows: &[SigningKeyRow], master: &MasterKey) -> Result<Self, String> {
         let mut keys = Vec::with_capacity(rows.len());
         for row in rows {
-            let fail = || format!("signing key {} cannot be opened: it was sealed with another master key, or is damaged", row.kid);
+            let fail = || {
+                format!(
+                    "signing key {} cannot be opened: it was sealed with another master key, or is damaged",
+                    row.kid
+                )
+            };
             let algorithm: Algorithm = row.algorithm.parse().map_err(|_| fail())?;
             let pkcs8 = master.open_key(row.tenant, &row.kid, &row.sealed).ok_or_else(fail)?;
             let signing = SigningKey::from_pkcs8(algorithm, &row.kid, &pkcs8).map_err(|_| fail())?;
@@ -275,7 +280,9 @@ impl Passerby {
             .load()
             .keys
             .iter()
-            .filter(|k| k.tenant == tenant.no && k.purpose == purpose && k.signing.algorithm() == algorithm && &*k.name == name)
+            .filter(|k| {
+                k.tenant == tenant.no && k.purpose == purpose && k.signing.algorithm() == algorithm && &*k.name == name
+            })
             .map(|k| k.generation + 1)
             .max()
             .unwrap_or(0);

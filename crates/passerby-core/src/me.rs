@@ -410,7 +410,6 @@ impl Passerby {
     }
 }
 
-
 /// `If-Match`: one of ours (`"7"`) or `*`. Weak tags never match (RFC 9110 section 13.1.1); of a list, the newest
 /// that is ours counts.
 ///

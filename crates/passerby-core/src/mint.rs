@@ -93,7 +93,13 @@ impl Passerby {
     }
 
     /// A session token, or a cookie's value.
-    pub(crate) fn session_text(&self, what: Sealed, held: &Held, subject: &str, now: Timestamp) -> Result<String, Error> {
+    pub(crate) fn session_text(
+        &self,
+        what: Sealed,
+        held: &Held,
+        subject: &str,
+        now: Timestamp,
+    ) -> Result<String, Error> {
         let metadata = held.metadata();
         self.write_session_token(
             what,

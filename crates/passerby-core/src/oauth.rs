@@ -140,7 +140,11 @@ impl Passerby {
             Asker::Client(claim) => {
                 let known = self.known_client(caller, &claim, now).await?;
                 if !known.authenticated {
-                    return Err(Error::at(Code::InvalidClient, "client_id", "Introspection needs a client that authenticates."));
+                    return Err(Error::at(
+                        Code::InvalidClient,
+                        "client_id",
+                        "Introspection needs a client that authenticates.",
+                    ));
                 }
                 known.tenant.no
             }

@@ -131,9 +131,11 @@ impl Passerby {
             Ok(_) => Ok(()),
             Err(CommitError::Taken) => match self.store.meta("master_key").await {
                 Ok(Some(theirs)) if passerby_jose::same(&theirs, &mine) => Ok(()),
-                Ok(_) => Err("this database was begun with another master key; all its replicas and restarts must share one \
+                Ok(_) => Err(
+                    "this database was begun with another master key; all its replicas and restarts must share one \
                               (PASSERBY_MASTER_KEY, master_key_file, or passerby.key in development)"
-                    .into()),
+                        .into(),
+                ),
                 Err(e) => Err(e.to_string()),
             },
             Err(e) => Err(e.to_string()),

@@ -257,8 +257,7 @@ pub trait Store: Send + Sync + 'static {
     fn number_client<'a>(&'a self, tenant: TenantNo, client_id: &'a str) -> Wait<'a, Result<ClientNo, StoreError>>;
 
     /// One read by key: what honours a token. Sees every commit that was answered before it was asked.
-    fn standing(&self, tenant: TenantNo, user: UserId, session: SessionId)
-    -> Wait<'_, Result<Standing, StoreError>>;
+    fn standing(&self, tenant: TenantNo, user: UserId, session: SessionId) -> Wait<'_, Result<Standing, StoreError>>;
 
     /// A look-up row, dead or alive.
     fn look_up(

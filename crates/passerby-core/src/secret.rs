@@ -4,7 +4,7 @@
 use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
-use passerby_jose::{MacKey, SealingKey, b64, derive, open_blob, seal_blob};
+use passerby_jose::{BlobKey, MacKey, SealingKey, b64, derive, open_blob, seal_blob};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -81,7 +81,7 @@ struct Seals {
     session: SealingKey,
     cookie: SealingKey,
     transfer: SealingKey,
-    state: Zeroizing<[u8; 32]>,
+    state: BlobKey,
 }
 
 /// The derived secrets of one tenant.
@@ -110,8 +110,12 @@ impl TenantSecrets {
     }
 
     fn derive_seals(master: &MasterKey, tenant: TenantNo, month: i64) -> Seals {
-        let secret =
-            |what: &str| derive(master.0.as_ref(), &[b"passerby/v1/seal", what.as_bytes(), &tenant.0.to_be_bytes(), &month.to_be_bytes()]);
+        let secret = |what: &str| {
+            derive(
+                master.0.as_ref(),
+                &[b"passerby/v1/seal", what.as_bytes(), &tenant.0.to_be_bytes(), &month.to_be_bytes()],
+            )
+        };
         let kid = format!("{}.{month}", tenant.0);
         let key = |s: Sealed| SealingKey::new(&secret(s.typ()), &kid, s.typ());
         Seals {
@@ -119,7 +123,7 @@ impl TenantSecrets {
             session: key(Sealed::Session),
             cookie: key(Sealed::Cookie),
             transfer: key(Sealed::Transfer),
-            state: secret("state"),
+            state: BlobKey::new(&secret("state")),
         }
     }
 
@@ -151,7 +155,7 @@ impl TenantSecrets {
     /// Seals the state of a floating guest for its access token: no credential by itself.
     pub(crate) fn seal_state(&self, state: &[u8], now: Timestamp) -> Option<String> {
         let seals = self.current(now);
-        let blob = seal_blob(&seals.state, b"floating", state).ok()?;
+        let blob = seals.state.seal(b"floating", state).ok()?;
         Some(format!("{}.{}", seals.month, b64::encode(&blob)))
     }
 
@@ -159,7 +163,7 @@ impl TenantSecrets {
     pub(crate) fn open_state(&self, text: &str) -> Option<Zeroizing<Vec<u8>>> {
         let (month, blob) = text.split_once('.')?;
         let seals = self.seals(month.parse().ok()?);
-        open_blob(&seals.state, b"floating", &b64::decode(blob)?).ok()
+        seals.state.open(b"floating", &b64::decode(blob)?).ok()
     }
 
     /// The key of a user whose id the caller chose: a UUID is itself (in any dialect's dress), any other string the

@@ -332,7 +332,8 @@ mod tests {
 
     #[test]
     fn a_session_ends_at_the_earlier_of_both() {
-        let rules = Rules { idle_timeout: Duration::from_secs(10), lifetime: Duration::from_secs(100), ..Rules::default() };
+        let rules =
+            Rules { idle_timeout: Duration::from_secs(10), lifetime: Duration::from_secs(100), ..Rules::default() };
         let at = |s| Timestamp::from_seconds(s);
         assert_eq!(rules.ends(at(0), at(5)), Ends { idle: at(15), absolute: at(100) });
         assert_eq!(rules.ends(at(0), at(95)), Ends { idle: at(100), absolute: at(100) });
@@ -342,8 +343,14 @@ mod tests {
 
     #[test]
     fn a_permission_covers_its_path_and_what_lies_below() {
-        let key = ApiKey { name: "k".into(), tenant: TenantNo(1), permissions: Some(vec![("/api/user".into(), vec!["GET".into()])]) };
+        let key = ApiKey {
+            name: "k".into(),
+            tenant: TenantNo(1),
+            permissions: Some(vec![("/api/user".into(), vec!["GET".into()])]),
+        };
         assert!(key.may("GET", "/api/user") && key.may("GET", "/api/user/1"));
-        assert!(!key.may("POST", "/api/user") && !key.may("GET", "/api/user2") && !key.may("GET", "/oauth2/introspect"));
+        assert!(
+            !key.may("POST", "/api/user") && !key.may("GET", "/api/user2") && !key.may("GET", "/oauth2/introspect")
+        );
     }
 }

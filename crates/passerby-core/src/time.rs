@@ -91,7 +91,9 @@ mod tests {
 
     #[test]
     fn spans_as_settings_write_them() {
-        for (text, seconds) in [("30d", 2_592_000), ("15m", 900), ("1h 30m", 5_400), ("P1D", 86_400), ("2 weeks", 1_209_600), ("0s", 0)] {
+        for (text, seconds) in
+            [("30d", 2_592_000), ("15m", 900), ("1h 30m", 5_400), ("P1D", 86_400), ("2 weeks", 1_209_600), ("0s", 0)]
+        {
             assert_eq!(parse_span(text).unwrap(), Duration::from_secs(seconds), "{text}");
         }
         for text in ["", "30", "-1d", "1 month", "soon", "1y"] {

@@ -25,6 +25,7 @@ use http::{
     HeaderValue, Request, StatusCode,
     header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS},
 };
+use tokio::task::yield_now;
 use tower::{Service, service_fn};
 
 use crate::{
@@ -118,7 +119,12 @@ impl<L: Lane> Door<L> {
             let visit = Visit { address, tenant };
             let lane = L::pick(request.method(), request.uri().path());
             series = lane.and_then(|route| inner.hot.get(route)).cloned();
-            AssertUnwindSafe(inner.route(lane, visit, request)).catch_unwind().await.unwrap_or_else(|_| {
+            let response = AssertUnwindSafe(inner.route(lane, visit, request)).catch_unwind().await;
+            if lane.is_some() {
+                // answers of one turn of the event loop leave together: each single one would wake a sleeping client
+                yield_now().await;
+            }
+            response.unwrap_or_else(|_| {
                 tracing::error!("a handler panicked");
                 Problem::internal().into_response()
             })

@@ -6,7 +6,11 @@ use std::{
 };
 
 use axum::extract::{ConnectInfo, FromRequestParts};
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri, header::{CONTENT_TYPE, ORIGIN}, request::Parts};
+use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri,
+    header::{CONTENT_TYPE, ORIGIN},
+    request::Parts,
+};
 use passerby_core::{
     caller::{Access, Caller, Site},
     id::TenantNo,
@@ -74,7 +78,9 @@ impl Visit {
         if change && cookie.is_some() && parts.headers.contains_key(CONTENT_TYPE) {
             match MediaType::of(&parts.headers) {
                 MediaType::Json | MediaType::MergePatch | MediaType::JsonPatch => {}
-                MediaType::Form | MediaType::Other => return Err(Refusal::UnsupportedMediaType("application/json").into()),
+                MediaType::Form | MediaType::Other => {
+                    return Err(Refusal::UnsupportedMediaType("application/json").into());
+                }
             }
         }
         Ok(Access { bearer, cookie, change })

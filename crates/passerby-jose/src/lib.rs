@@ -23,7 +23,7 @@ pub use algorithm::Algorithm;
 pub use key::{Header, SigningKey, VerifyingKey};
 pub use key_set::KeySet;
 pub use seal::{JweHeader, SealingKey, peek_jwe};
-pub use secret::{MacKey, derive, fill_random, mac, open_blob, same, seal_blob, sha256};
+pub use secret::{BlobKey, MacKey, derive, fill_random, mac, open_blob, same, seal_blob, sha256};
 pub use sign::{Jws, parse_jws};
 
 /// Longest token that is read, in bytes (16 KiB).

@@ -4,7 +4,7 @@ use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
-use crate::{JoseError, MAX_TOKEN, b64, header::RawHeader, secret::fill_random};
+use crate::{JoseError, MAX_TOKEN, b64, header::RawHeader, secret::nonce};
 
 const NONCE: usize = 12;
 const TAG: usize = 16;
@@ -51,8 +51,7 @@ impl SealingKey {
     /// [`JoseError::Key`] when there is no randomness or the library cannot encrypt; `out` is then as it was.
     pub fn seal_into(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), JoseError> {
         let start = out.len();
-        let mut nonce = [0; NONCE];
-        fill_random(&mut nonce)?;
+        let nonce = nonce()?;
         let body = b64::encoded_len(payload.len());
         let end = start + self.prefix.len() + b64::encoded_len(NONCE) + 1 + body + 1 + b64::encoded_len(TAG);
         // the raw ciphertext goes behind the token and is encoded from there, so that nothing is allocated between

@@ -1,6 +1,6 @@
 //! Derivation, keyed hash, hash, randomness and blobs at rest.
 
-use std::fmt;
+use std::{cell::RefCell, fmt};
 
 use aws_lc_rs::{aead, constant_time, digest, hkdf, hmac, rand};
 use zeroize::Zeroizing;
@@ -87,44 +87,96 @@ pub fn fill_random(out: &mut [u8]) -> Result<(), JoseError> {
     rand::fill(out).map_err(|_| JoseError::Key)
 }
 
-/// Encrypts what is stored (AES-256-GCM): version byte, nonce (12), ciphertext, tag (16). `aad` says what it is and
-/// where it belongs, so that it opens in no other place.
-///
-/// # Errors
-/// [`JoseError::Key`] when there is no randomness or the library cannot encrypt.
-pub fn seal_blob(key: &[u8; 32], aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, JoseError> {
-    let mut blob = vec![0; 1 + NONCE + plain.len() + TAG];
-    let (head, body) = blob.split_at_mut(1 + NONCE);
-    let (ciphertext, tag) = body.split_at_mut(plain.len());
-    let mut nonce = [0; NONCE];
-    fill_random(&mut nonce)?;
-    head[0] = BLOB_VERSION;
-    head[1..].copy_from_slice(&nonce);
-    let nonce = aead::Nonce::assume_unique_for_key(nonce);
-    aes_256_gcm(key)
-        .seal_out_of_place_scatter(nonce, aead::Aad::from(aad), plain, ciphertext, &[], tag)
-        .map_err(|_| JoseError::Key)?;
-    Ok(blob)
+/// So many nonces are drawn at a time: a draw costs half a microsecond, whatever its size.
+const NONCES: usize = 32;
+
+thread_local! {
+    /// Random bytes for nonces, which are no secrets, and how many of them are spent.
+    static POOL: RefCell<([u8; NONCE * NONCES], usize)> = const { RefCell::new(([0; NONCE * NONCES], NONCE * NONCES)) };
 }
 
-/// Opens what [`seal_blob`] wrote with the same key and `aad`.
+/// A random nonce (NIST SP 800-38D section 8.2.2), each given out once.
+pub(crate) fn nonce() -> Result<[u8; NONCE], JoseError> {
+    POOL.with_borrow_mut(|(bytes, spent)| {
+        if *spent == bytes.len() {
+            fill_random(bytes)?;
+            *spent = 0;
+        }
+        let mut nonce = [0; NONCE];
+        nonce.copy_from_slice(&bytes[*spent..*spent + NONCE]);
+        *spent += NONCE;
+        Ok(nonce)
+    })
+}
+
+/// A key (AES-256-GCM) for blobs: version byte, nonce (12), ciphertext, tag (16). Prepared once.
+pub struct BlobKey(aead::LessSafeKey);
+
+impl fmt::Debug for BlobKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BlobKey(..)")
+    }
+}
+
+impl BlobKey {
+    /// From 32 secret bytes.
+    pub fn new(secret: &[u8; 32]) -> Self {
+        Self(aes_256_gcm(secret))
+    }
+
+    /// Encrypts. `aad` says what it is and where it belongs, so that it opens in no other place.
+    ///
+    /// # Errors
+    /// [`JoseError::Key`] when there is no randomness or the library cannot encrypt.
+    pub fn seal(&self, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, JoseError> {
+        let mut blob = vec![0; 1 + NONCE + plain.len() + TAG];
+        let (head, body) = blob.split_at_mut(1 + NONCE);
+        let (ciphertext, tag) = body.split_at_mut(plain.len());
+        let nonce = nonce()?;
+        head[0] = BLOB_VERSION;
+        head[1..].copy_from_slice(&nonce);
+        let nonce = aead::Nonce::assume_unique_for_key(nonce);
+        self.0
+            .seal_out_of_place_scatter(nonce, aead::Aad::from(aad), plain, ciphertext, &[], tag)
+            .map_err(|_| JoseError::Key)?;
+        Ok(blob)
+    }
+
+    /// Opens what [`BlobKey::seal`] wrote with the same key and `aad`.
+    ///
+    /// # Errors
+    /// [`JoseError::Malformed`] for another version or shape, [`JoseError::Decrypt`] for another key, another `aad` or
+    /// changed bytes.
+    pub fn open(&self, aad: &[u8], blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, JoseError> {
+        let (&version, rest) = blob.split_first().ok_or(JoseError::Malformed)?;
+        let (&nonce, body) = rest.split_first_chunk::<NONCE>().ok_or(JoseError::Malformed)?;
+        let (ciphertext, tag) = body.split_last_chunk::<TAG>().ok_or(JoseError::Malformed)?;
+        if version != BLOB_VERSION {
+            return Err(JoseError::Malformed);
+        }
+        let mut plain = Zeroizing::new(vec![0; ciphertext.len()]);
+        let nonce = aead::Nonce::assume_unique_for_key(nonce);
+        self.0
+            .open_separate_gather(nonce, aead::Aad::from(aad), ciphertext, tag, &mut plain)
+            .map_err(|_| JoseError::Decrypt)?;
+        Ok(plain)
+    }
+}
+
+/// [`BlobKey::seal`] for a key that is used once.
 ///
 /// # Errors
-/// [`JoseError::Malformed`] for another version or shape, [`JoseError::Decrypt`] for another key, another `aad` or
-/// changed bytes.
+/// As there.
+pub fn seal_blob(key: &[u8; 32], aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, JoseError> {
+    BlobKey::new(key).seal(aad, plain)
+}
+
+/// [`BlobKey::open`] for a key that is used once.
+///
+/// # Errors
+/// As there.
 pub fn open_blob(key: &[u8; 32], aad: &[u8], blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, JoseError> {
-    let (&version, rest) = blob.split_first().ok_or(JoseError::Malformed)?;
-    let (&nonce, body) = rest.split_first_chunk::<NONCE>().ok_or(JoseError::Malformed)?;
-    let (ciphertext, tag) = body.split_last_chunk::<TAG>().ok_or(JoseError::Malformed)?;
-    if version != BLOB_VERSION {
-        return Err(JoseError::Malformed);
-    }
-    let mut plain = Zeroizing::new(vec![0; ciphertext.len()]);
-    let nonce = aead::Nonce::assume_unique_for_key(nonce);
-    aes_256_gcm(key)
-        .open_separate_gather(nonce, aead::Aad::from(aad), ciphertext, tag, &mut plain)
-        .map_err(|_| JoseError::Decrypt)?;
-    Ok(plain)
+    BlobKey::new(key).open(aad, blob)
 }
 
 #[cfg(test)]

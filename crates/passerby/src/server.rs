@@ -1,7 +1,7 @@
 //! Accepting connections: time and number limits, HTTP/1 and HTTP/2, TLS, and the end.
 //!
 //! Neither the accept loop nor hyper's version sniffing has a time limit of its own, so a connection is timed here from
-//! its first moment: until it has shown which protocol it speaks by [`Opening`], from there on by hyper's timers.
+//! its first moment: until it has shown which protocol it speaks by `Opening`, from there on by hyper's timers.
 
 use std::{
     future::Future,

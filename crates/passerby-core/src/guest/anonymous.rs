@@ -66,7 +66,11 @@ impl Passerby {
     /// # Errors
     /// In the dialect's order; [`Code::InvalidSessionToken`] and [`Code::SessionExpired`] only for what the session
     /// token itself is at fault for, since SDKs drop the guest on them.
-    pub async fn anonymous_token(&self, caller: &Caller<'_>, request: AnonymousToken<'_>) -> Result<AnonymousAnswer, Error> {
+    pub async fn anonymous_token(
+        &self,
+        caller: &Caller<'_>,
+        request: AnonymousToken<'_>,
+    ) -> Result<AnonymousAnswer, Error> {
         let now = self.now();
         let known = self.known_client(caller, &request.client, now).await?;
         known.may_make_guests(caller)?;
@@ -74,7 +78,11 @@ impl Passerby {
         let dress = Dress::of_dialect(&dress_tenant);
         let Some(token) = request.session_token else {
             if request.audience == Some(TRANSFER) {
-                return Err(Error::at(Code::InvalidRequest, "session_token", "A transfer ticket needs the session token."));
+                return Err(Error::at(
+                    Code::InvalidRequest,
+                    "session_token",
+                    "A transfer ticket needs the session token.",
+                ));
             }
             return self.anonymous_create(caller, &known, &request, dress, now).await;
         };
@@ -119,7 +127,8 @@ impl Passerby {
             entry: None,
             key: None,
         };
-        let created = self.create(caller, known, creation, now).await.map_err(super::create::CreateError::into_error)?;
+        let created =
+            self.create(caller, known, creation, now).await.map_err(super::create::CreateError::into_error)?;
         let tokens = self.mint(&created.held, &grant, dress, Grade::Session, Some(created.ids.token), now);
         if let Some(commit) = created.commit {
             commit.await?;
@@ -128,7 +137,13 @@ impl Passerby {
     }
 
     /// The session that a session token names, in the dialect's two words for what can be wrong with it.
-    async fn anonymous_hold(&self, caller: &Caller<'_>, known: &KnownClient, token: &str, now: Timestamp) -> Result<Held, Error> {
+    async fn anonymous_hold(
+        &self,
+        caller: &Caller<'_>,
+        known: &KnownClient,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Held, Error> {
         let invalid = || Error::at(Code::InvalidSessionToken, "session_token", "The session token is not valid.");
         let held = self.hold_session(caller, Sealed::Session, token, false, now).await.map_err(|e| match e.code {
             Code::SessionExpired => Error::at(Code::SessionExpired, "session_token", "The session has expired."),
@@ -142,7 +157,13 @@ impl Passerby {
     }
 
     /// Merges metadata by top-level key, `null` removes; stores a floating guest with it.
-    async fn anonymous_update(&self, known: &KnownClient, held: Held, metadata: &[u8], now: Timestamp) -> Result<Held, Error> {
+    async fn anonymous_update(
+        &self,
+        known: &KnownClient,
+        held: Held,
+        metadata: &[u8],
+        now: Timestamp,
+    ) -> Result<Held, Error> {
         if known.tenant.auth0.as_ref().is_some_and(|d| !d.metadata_update) {
             return Err(Error::at(Code::InvalidRequest, "metadata", "Metadata is set once, at creation."));
         }
@@ -152,11 +173,11 @@ impl Passerby {
             Row::Floating(floating) if floating.chosen_by_client => self.half_of_floating(&held, now).await?,
             _ => Half::Data,
         };
-        self.apply_edit(&held, edit, half, Some(metadata_limit(known)), None, None, now).await.map_err(|e| {
-            match e.fault {
-                Some(Fault::TooLarge) => Error::at(Code::InvalidRequest, "metadata", "The metadata is too large."),
-                _ => e,
-            }
+        self.apply_edit(&held, edit, half, Some(metadata_limit(known)), None, None, now).await.map_err(|e| match e
+            .fault
+        {
+            Some(Fault::TooLarge) => Error::at(Code::InvalidRequest, "metadata", "The metadata is too large."),
+            _ => e,
         })?;
         self.read_again(&held.tenant, held.user, held.session, now).await
     }
@@ -172,7 +193,13 @@ impl Passerby {
         })
     }
 
-    fn ticket(&self, known: &KnownClient, held: &Held, subject: &str, now: Timestamp) -> Result<AnonymousAnswer, Error> {
+    fn ticket(
+        &self,
+        known: &KnownClient,
+        held: &Held,
+        subject: &str,
+        now: Timestamp,
+    ) -> Result<AnonymousAnswer, Error> {
         let fault = || Error::new(Code::Internal, "A transfer ticket could not be made.");
         let jti = crate::id::token_id(self.random.as_ref());
         let claims = serde_json::json!({

@@ -54,7 +54,9 @@ impl Passerby {
             return Err(Error::at(
                 Code::InvalidValue,
                 "Idempotency-Key",
-                format!("Expected {SHORTEST_KEY} to 255 characters: it opens the same session again, so nobody may guess it."),
+                format!(
+                    "Expected {SHORTEST_KEY} to 255 characters: it opens the same session again, so nobody may guess it."
+                ),
             ));
         }
         let secrets = self.secrets_of(known.tenant.no)?;
@@ -66,7 +68,12 @@ impl Passerby {
     ///
     /// # Errors
     /// [`Code::IdempotencyMismatch`] for another body, [`Code::GuestEnded`] when the session is no more.
-    pub(super) async fn held_by_key(&self, known: &KnownClient, key: &CreationKey, now: Timestamp) -> Result<Option<Held>, Error> {
+    pub(super) async fn held_by_key(
+        &self,
+        known: &KnownClient,
+        key: &CreationKey,
+        now: Timestamp,
+    ) -> Result<Option<Held>, Error> {
         let found = self.store.look_up(known.tenant.no, LookUpKind::Creation, key.hash).await?;
         let Some(row) = found.filter(|row| row.ends_at > now) else { return Ok(None) };
         if row.body != key.body {
@@ -76,7 +83,13 @@ impl Passerby {
                 "This Idempotency-Key came with another body before.",
             ));
         }
-        let ended = || Error::at(Code::GuestEnded, "Idempotency-Key", "The guest that this key made has ended; use a new key for a new one.");
+        let ended = || {
+            Error::at(
+                Code::GuestEnded,
+                "Idempotency-Key",
+                "The guest that this key made has ended; use a new key for a new one.",
+            )
+        };
         let standing = self.store.standing(known.tenant.no, row.user, row.session).await?;
         let epoch = standing.user.as_ref().map_or(0, |u| u.epoch);
         let claimed = crate::hold::Claimed {
@@ -216,7 +229,8 @@ impl Passerby {
         if !allowed {
             return Err(Error::at(Code::UserIdNotAllowed, "/user_id", "This client may not choose the ids of guests."));
         }
-        let printable = |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
+        let printable =
+            |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
         let length = id.chars().count();
         if !(1..=255).contains(&length) || !id.chars().all(printable) || id.trim().is_empty() {
             return Err(Error::at(Code::InvalidValue, "/user_id", "Expected 1 to 255 printable characters."));
@@ -226,15 +240,18 @@ impl Passerby {
 
     /// An id that belongs to somebody is never handed out again, but for a further session of a guest whose id the
     /// same authenticated client chose: then that user is given back.
-    async fn chosen_is_free(&self, known: &KnownClient, ids: &FreshIds, now: Timestamp) -> Result<Option<Box<User>>, Error> {
+    async fn chosen_is_free(
+        &self,
+        known: &KnownClient,
+        ids: &FreshIds,
+        now: Timestamp,
+    ) -> Result<Option<Box<User>>, Error> {
         let standing = self.store.standing(known.tenant.no, ids.user, ids.session).await?;
         match standing.user {
             None if standing.marked(&USER_MARK, now) => Err(id_taken()),
             None => Ok(None),
             Some(user)
-                if user.kind == Kind::Anonymous
-                    && known.authenticated
-                    && user.chosen_by == Some(known.client.no) =>
+                if user.kind == Kind::Anonymous && known.authenticated && user.chosen_by == Some(known.client.no) =>
             {
                 Ok(Some(Box::new(user)))
             }

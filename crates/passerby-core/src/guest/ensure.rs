@@ -193,14 +193,20 @@ impl Passerby {
             return Ok(held);
         }
         if !(known.client.first_party && held.client.first_party) {
-            return Err(Error::at(Code::UnauthorizedClient, "client_id", "Only first-party clients share the cookie's guest."));
+            return Err(Error::at(
+                Code::UnauthorizedClient,
+                "client_id",
+                "Only first-party clients share the cookie's guest.",
+            ));
         }
-        let living = |s: &&Session| {
-            s.ended_at.is_none() && known.client.rules.ends(s.created_at, s.active_at).idle > now
-        };
+        let living =
+            |s: &&Session| s.ended_at.is_none() && known.client.rules.ends(s.created_at, s.active_at).idle > now;
         if let Row::Stored(stored) = &held.row
-            && let Some(session) =
-                stored.sessions.iter().filter(living).find(|s| s.client == known.client.no && s.parent == Some(held.session))
+            && let Some(session) = stored
+                .sessions
+                .iter()
+                .filter(living)
+                .find(|s| s.client == known.client.no && s.parent == Some(held.session))
         {
             return Ok(sibling(known, &held, stored, session.clone()));
         }

@@ -69,7 +69,11 @@ impl AccessClaims<'_> {
         if let Some(person) = &self.person {
             out.extend_from_slice(b",\"sid\":\"");
             out.extend_from_slice(person.session.write(&mut [0u8; 36]).as_bytes());
-            out.extend_from_slice(if person.anonymous { b"\",\"is_anonymous\":true" } else { b"\",\"is_anonymous\":false" });
+            out.extend_from_slice(if person.anonymous {
+                b"\",\"is_anonymous\":true"
+            } else {
+                b"\",\"is_anonymous\":false"
+            });
             out.extend_from_slice(b",\"epoch\":");
             put_number(out, person.epoch.into());
             if let Some(state) = person.floating {

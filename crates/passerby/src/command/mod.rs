@@ -59,7 +59,7 @@ pub struct ConfigArguments {
     /// Store: sqlite:FILE or postgres://USER@HOST/DATABASE [env: PASSERBY_DATABASE]
     #[arg(long, value_name = "URL")]
     pub database: Option<String>,
-    /// Issuer of the first tenant, such as https://id.example.com [env: PASSERBY_ISSUER]
+    /// Issuer of the first tenant, such as `https://id.example.com` [env: PASSERBY_ISSUER]
     #[arg(long, value_name = "URL")]
     pub issuer: Option<String>,
 }

@@ -130,7 +130,8 @@ impl TestApp {
 
     /// Another process on the same database.
     pub async fn replica(&self) -> Self {
-        Self::open(self.config.clone(), self.database.clone(), self.clock.clone(), self.folder.clone(), self.seed + 100).await
+        Self::open(self.config.clone(), self.database.clone(), self.clock.clone(), self.folder.clone(), self.seed + 100)
+            .await
     }
 
     pub fn advance(&self, span: Duration) {
@@ -170,7 +171,8 @@ impl TestApp {
     /// The metadata of one of the bearer's sessions as the export tells it: its own, or the guest's data.
     pub async fn metadata(&self, access: &str, session: &str) -> Value {
         let export = self.get("/v1/me/export").bearer(access).send().await.expect(200).json();
-        let own = export["sessions"].as_array().unwrap().iter().find(|s| s["id"] == session).unwrap()["metadata"].clone();
+        let own =
+            export["sessions"].as_array().unwrap().iter().find(|s| s["id"] == session).unwrap()["metadata"].clone();
         if own.is_null() { export["user"]["data"].clone() } else { own }
     }
 

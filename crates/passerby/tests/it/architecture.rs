@@ -30,17 +30,31 @@ fn never(folder: &str, words: &[&str]) {
 
 #[test]
 fn an_engine_names_ports_and_data_never_a_use_case() {
-    never("passerby-store/src", &["passerby_core::Passerby", "passerby_core::guest", "passerby_core::oauth", "passerby_core::me::", "passerby_core::renew"]);
+    never(
+        "passerby-store/src",
+        &[
+            "passerby_core::Passerby",
+            "passerby_core::guest",
+            "passerby_core::oauth",
+            "passerby_core::me::",
+            "passerby_core::renew",
+        ],
+    );
 }
 
 #[test]
 fn the_core_knows_no_http_no_sql_no_file_no_environment() {
-    never("passerby-core/src", &["axum", "hyper", "rusqlite", "tokio", "std::fs", "std::env", "SystemTime", "Instant::now"]);
+    never(
+        "passerby-core/src",
+        &["axum", "hyper", "rusqlite", "tokio", "std::fs", "std::env", "SystemTime", "Instant::now"],
+    );
 }
 
 #[test]
 fn a_door_names_no_store() {
-    for door in ["passerby-http/src", "passerby-api/src", "passerby-oauth/src", "passerby-dialects/src", "passerby-pages/src"] {
+    for door in
+        ["passerby-http/src", "passerby-api/src", "passerby-oauth/src", "passerby-dialects/src", "passerby-pages/src"]
+    {
         never(door, &["passerby_store", "port::Store", "rusqlite", "tokio_postgres"]);
     }
 }

@@ -86,8 +86,25 @@ fn json_value() -> impl Strategy<Value = Value> {
 }
 
 fn known_shape() -> impl Strategy<Value = Value> {
-    let members = ["client_id", "session_token", "refresh_token", "user_id", "metadata", "data", "persist", "audience", "scope", "entry",
-        "session_type", "grant_type", "token", "operations", "client_secret", "client_assertion", "client_assertion_type"];
+    let members = [
+        "client_id",
+        "session_token",
+        "refresh_token",
+        "user_id",
+        "metadata",
+        "data",
+        "persist",
+        "audience",
+        "scope",
+        "entry",
+        "session_type",
+        "grant_type",
+        "token",
+        "operations",
+        "client_secret",
+        "client_assertion",
+        "client_assertion_type",
+    ];
     prop::collection::vec((prop::sample::select(members.to_vec()), json_value()), 0..6).prop_map(|list| {
         let mut object: serde_json::Map<String, Value> = list.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
         object.entry("client_id").or_insert_with(|| "demo-spa".into());
@@ -113,7 +130,12 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
             text.finish().into_bytes()
         }),
         (1usize..3000).prop_map(|n| b"[".repeat(n)),
-        (1usize..400).prop_map(|n| format!("{{\"client_id\":\"demo-spa\",\"data\":{}1{}}}", "{\"a\":".repeat(n), "}".repeat(n)).into_bytes()),
+        (1usize..400).prop_map(|n| format!(
+            "{{\"client_id\":\"demo-spa\",\"data\":{}1{}}}",
+            "{\"a\":".repeat(n),
+            "}".repeat(n)
+        )
+        .into_bytes()),
         Just(b"{\"operations\":[{\"op\":\"increment\",\"path\":\"/a\",\"by\":1e400}]}".to_vec()),
         Just(b"{\"client_id\":\"demo-spa\",\"data\":{\"x\":\"\\ud800\"}}".to_vec()),
         Just(b"\xef\xbb\xbf{}".to_vec()),
@@ -148,8 +170,22 @@ fn shot() -> impl Strategy<Value = Shot> {
         1 => "[ -~]{0,30}".prop_map(Some),
         1 => Just(None),
     ];
-    let name = prop::sample::select(vec!["authorization", "cookie", "origin", "if-match", "idempotency-key", "x-forwarded-for", "forwarded",
-        "sec-fetch-site", "host", "dpop", "accept", "content-encoding", "if-none-match", "access-control-request-method"]);
+    let name = prop::sample::select(vec![
+        "authorization",
+        "cookie",
+        "origin",
+        "if-match",
+        "idempotency-key",
+        "x-forwarded-for",
+        "forwarded",
+        "sec-fetch-site",
+        "host",
+        "dpop",
+        "accept",
+        "content-encoding",
+        "if-none-match",
+        "access-control-request-method",
+    ]);
     (prop::sample::select(ROUTES.to_vec()), media, prop::collection::vec((name, header_value()), 0..4), body())
         .prop_map(|(route, media, headers, body)| Shot { route, media, headers, body })
 }
@@ -159,10 +195,14 @@ fn check(shot: &Shot, answer: &Answer) {
     assert!(status < 500, "{shot:?}: {}", answer.text());
     if status >= 400 && shot.route.0 != "HEAD" {
         let oauth = shot.route.1.starts_with("/oauth2") || shot.route.1.starts_with("/anonymous");
-        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_else(|_| panic!("{shot:?}: {}", answer.text()));
+        let body: Value =
+            serde_json::from_slice(&answer.body).unwrap_or_else(|_| panic!("{shot:?}: {}", answer.text()));
         let code = if oauth && body.get("code").is_none() { &body["error"] } else { &body["code"] };
         let code = code.as_str().unwrap_or_else(|| panic!("{shot:?}: {body}"));
-        assert!(!code.is_empty() && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit()), "{code}");
+        assert!(
+            !code.is_empty() && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit()),
+            "{code}"
+        );
         if status == 401 {
             assert!(!answer.header("www-authenticate").is_empty(), "{shot:?}: {}", answer.text());
         }
@@ -210,7 +250,8 @@ fn hostile_input_never_breaks_the_house() {
                     call = call.header(name, &value);
                 }
             }
-            let body = String::from_utf8(shot.body.clone()).map_or_else(|_| shot.body.clone(), |b| b.replace("TOKEN", &holder.session_token).into_bytes());
+            let body = String::from_utf8(shot.body.clone())
+                .map_or_else(|_| shot.body.clone(), |b| b.replace("TOKEN", &holder.session_token).into_bytes());
             let call = match &shot.media {
                 Some(media) if http::HeaderValue::from_str(media).is_ok() => call.raw(body, media),
                 _ => call,
@@ -236,7 +277,9 @@ fn hostile_input_never_breaks_the_house() {
 fn headers_that_are_not_text_are_refused_not_fatal() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let app = runtime.block_on(TestApp::new(Engine::Sqlite));
-    for name in ["authorization", "cookie", "origin", "if-match", "idempotency-key", "content-type", "x-forwarded-for", "host"] {
+    for name in
+        ["authorization", "cookie", "origin", "if-match", "idempotency-key", "content-type", "x-forwarded-for", "host"]
+    {
         for value in ["\u{e9}\u{ff}", "Bearer \u{fc}", "passerby_session=\u{fc}"] {
             for (method, path) in ROUTES {
                 let answer = runtime.block_on(app.call(method, path).header(name, value).send());

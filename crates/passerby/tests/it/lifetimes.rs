@@ -12,7 +12,8 @@ use crate::{
 const DAY: Duration = Duration::from_hours(24);
 
 fn short(text: String) -> String {
-    text.replace("idle_timeout = \"30d\"", "idle_timeout = \"10d\"").replace("lifetime     = \"365d\"", "lifetime = \"30d\"")
+    text.replace("idle_timeout = \"30d\"", "idle_timeout = \"10d\"")
+        .replace("lifetime     = \"365d\"", "lifetime = \"30d\"")
 }
 
 on_both! {

@@ -8,8 +8,8 @@
     reason = "a test reads best in the units and steps of the rule that it tests"
 )]
 
-mod app;
 mod anonymous;
+mod app;
 mod architecture;
 mod creation;
 mod hostile;

@@ -99,7 +99,11 @@ struct Ledger {
 
 async fn load(http: reqwest::Client, url: String, ledger: Arc<Ledger>, stop: Arc<AtomicBool>, made: Arc<AtomicU64>) {
     while !stop.load(Ordering::Relaxed) {
-        let answer = http.post(format!("{url}/v1/guests")).json(&json!({"client_id": "demo-spa", "data": {"n": 0}})).send().await;
+        let answer = http
+            .post(format!("{url}/v1/guests"))
+            .json(&json!({"client_id": "demo-spa", "data": {"n": 0}}))
+            .send()
+            .await;
         let Ok(answer) = answer else { return };
         let status = answer.status().as_u16();
         let Ok(body) = answer.json::<Value>().await else { return };
@@ -247,7 +251,9 @@ async fn hostile_connections_are_cut_off() {
     let (nothing, head, body) = (
         dribble(""),
         dribble("POST /v1/guests HTTP/1.1\r\nhost: localhost\r\n"),
-        dribble("POST /v1/guests HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{\"cl"),
+        dribble(
+            "POST /v1/guests HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{\"cl",
+        ),
     );
     nothing.await.unwrap();
     head.await.unwrap();
@@ -263,18 +269,31 @@ async fn postgresql_gone_is_503_and_heals_without_a_restart() {
     let database = cluster.database().await;
     let server = Server::start(folder.path(), &database, port).await;
     let http = client();
-    let create = || http.post(server.url("/v1/guests")).json(&json!({"client_id": "demo-spa"})).timeout(Duration::from_secs(15)).send();
+    let create = || {
+        http.post(server.url("/v1/guests"))
+            .json(&json!({"client_id": "demo-spa"}))
+            .timeout(Duration::from_secs(15))
+            .send()
+    };
     let guest = create().await.unwrap().json::<Value>().await.unwrap();
-    let me = || http.get(server.url("/v1/me")).bearer_auth(guest["access_token"].as_str().unwrap()).timeout(Duration::from_secs(15)).send();
+    let me = || {
+        http.get(server.url("/v1/me"))
+            .bearer_auth(guest["access_token"].as_str().unwrap())
+            .timeout(Duration::from_secs(15))
+            .send()
+    };
     assert_eq!(me().await.unwrap().status(), 200);
     cluster.kill();
-    for answer in [create().await.unwrap(), me().await.unwrap(), http.get(server.url("/health/ready")).send().await.unwrap()] {
+    for answer in
+        [create().await.unwrap(), me().await.unwrap(), http.get(server.url("/health/ready")).send().await.unwrap()]
+    {
         assert_eq!(answer.status(), 503);
         assert!(answer.headers().contains_key("retry-after"));
     }
     assert_eq!(server.get("/health/live").await, Some(200));
     // a floating guest needs no store
-    let floating = http.post(server.url("/anonymous/token")).json(&json!({"client_id": "demo-game"})).send().await.unwrap();
+    let floating =
+        http.post(server.url("/anonymous/token")).json(&json!({"client_id": "demo-game"})).send().await.unwrap();
     assert_eq!(floating.status(), 200);
     cluster.restart().await;
     let start = Instant::now();
@@ -288,7 +307,11 @@ async fn postgresql_gone_is_503_and_heals_without_a_restart() {
 
 fn run(args: &[&str], folder: &std::path::Path) -> (i32, String, String) {
     let out = Command::new(BINARY).args(args).current_dir(folder).output().unwrap();
-    (out.status.code().unwrap_or(-1), String::from_utf8_lossy(&out.stdout).into_owned(), String::from_utf8_lossy(&out.stderr).into_owned())
+    (
+        out.status.code().unwrap_or(-1),
+        String::from_utf8_lossy(&out.stdout).into_owned(),
+        String::from_utf8_lossy(&out.stderr).into_owned(),
+    )
 }
 
 #[test]
@@ -331,8 +354,12 @@ async fn a_full_disk_refuses_writes_and_goes_on_reading() {
         assert!(made.len() < 1000, "the disk never fills");
     };
     full.refused(507, "storage_full");
-    let edit = app.call("PATCH", "/v1/me/data").bearer(&first.access)
-        .raw(format!(r#"{{"a":"{}"}}"#, "z".repeat(8000)).into_bytes(), "application/merge-patch+json").send().await;
+    let edit = app
+        .call("PATCH", "/v1/me/data")
+        .bearer(&first.access)
+        .raw(format!(r#"{{"a":"{}"}}"#, "z".repeat(8000)).into_bytes(), "application/merge-patch+json")
+        .send()
+        .await;
     edit.refused(507, "storage_full");
     for guest in &made {
         let me = app.get("/v1/me").bearer(&guest.access).send().await;
@@ -374,8 +401,13 @@ on_both! {
 fn without_a_file_it_works_for_development_and_says_what_it_assumed() {
     let folder = tempfile::tempdir().unwrap();
     let port = passerby_testkit::free_port();
-    let mut child = Command::new(BINARY).current_dir(folder.path()).args(["serve", "--listen", &format!("127.0.0.1:{port}")])
-        .stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = Command::new(BINARY)
+        .current_dir(folder.path())
+        .args(["serve", "--listen", &format!("127.0.0.1:{port}")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut said = String::new();
     for part in ["/demo", "/docs", "/health", "passerby.db"] {

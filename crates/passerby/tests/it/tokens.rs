@@ -140,8 +140,18 @@ on_both! {
 async fn another_master_key_is_refused() {
     let app = TestApp::new(Engine::Sqlite).await;
     let store = passerby_store::open(&app.database, &passerby_store::OpenOptions::default()).await.unwrap();
-    let ports = passerby_core::Ports { store, clock: app.clock.clone(), random: std::sync::Arc::new(passerby_core::testing::SeededRandom::new(9)) };
-    let settings = passerby_core::settings::Settings { dev: true, tenants: vec![], clients: std::collections::HashMap::new(), api_keys: std::collections::HashMap::new() };
-    let refused = passerby_core::Passerby::start(ports, settings, &passerby_core::secret::MasterKey::new([8; 32])).await;
+    let ports = passerby_core::Ports {
+        store,
+        clock: app.clock.clone(),
+        random: std::sync::Arc::new(passerby_core::testing::SeededRandom::new(9)),
+    };
+    let settings = passerby_core::settings::Settings {
+        dev: true,
+        tenants: vec![],
+        clients: std::collections::HashMap::new(),
+        api_keys: std::collections::HashMap::new(),
+    };
+    let refused =
+        passerby_core::Passerby::start(ports, settings, &passerby_core::secret::MasterKey::new([8; 32])).await;
     assert!(refused.unwrap_err().contains("another master key"));
 }

@@ -28,7 +28,18 @@ fn cut(value: Value) -> Value {
         Value::Object(map) => map
             .into_iter()
             .map(|(k, v)| {
-                let secret = matches!(k.as_str(), "access_token" | "refresh_token" | "session_token" | "anon_transfer_token" | "jti" | "x" | "y" | "n" | "etag");
+                let secret = matches!(
+                    k.as_str(),
+                    "access_token"
+                        | "refresh_token"
+                        | "session_token"
+                        | "anon_transfer_token"
+                        | "jti"
+                        | "x"
+                        | "y"
+                        | "n"
+                        | "etag"
+                );
                 (k, if secret && v.is_string() { "(cut)".into() } else { cut(v) })
             })
             .collect(),
@@ -41,33 +52,66 @@ fn cut(value: Value) -> Value {
 async fn the_native_wire() {
     let app = TestApp::new(Engine::Sqlite).await;
     let mut seen = Vec::new();
-    let made = app.post("/v1/guests", &json!({"client_id": "demo-spa", "data": {"level": 1}, "entry": "shop"})).send().await;
+    let made =
+        app.post("/v1/guests", &json!({"client_id": "demo-spa", "data": {"level": 1}, "entry": "shop"})).send().await;
     let guest = crate::app::Guest::of(&made.json());
     seen.push(("POST /v1/guests", shape(&made)));
     let floating = app.post("/v1/guests", &json!({"client_id": "demo-game"})).send().await;
     seen.push(("POST /v1/guests, floating", shape(&floating)));
-    let cookie = app.post("/v1/guests", &json!({"client_id": "demo-spa", "session_type": "cookie"})).header("origin", "http://localhost:8080").send().await;
+    let cookie = app
+        .post("/v1/guests", &json!({"client_id": "demo-spa", "session_type": "cookie"}))
+        .header("origin", "http://localhost:8080")
+        .send()
+        .await;
     seen.push(("POST /v1/guests, cookie", shape(&cookie)));
     let again = app.post("/v1/guests", &json!({"client_id": "demo-spa"})).bearer(&guest.access).send().await;
     seen.push(("POST /v1/guests, resumed by an access token", shape(&again)));
     for (name, call) in [
         ("GET /v1/me", app.get("/v1/me").bearer(&guest.access)),
-        ("POST /v1/me/data/operations", app.post("/v1/me/data/operations", &json!({"operations": [{"op": "increment", "path": "/level", "by": 2}]})).bearer(&guest.access)),
-        ("PATCH /v1/me/data", app.call("PATCH", "/v1/me/data").bearer(&guest.access).raw(br#"{"name":"Ada"}"#.to_vec(), "application/merge-patch+json")),
+        (
+            "POST /v1/me/data/operations",
+            app.post(
+                "/v1/me/data/operations",
+                &json!({"operations": [{"op": "increment", "path": "/level", "by": 2}]}),
+            )
+            .bearer(&guest.access),
+        ),
+        (
+            "PATCH /v1/me/data",
+            app.call("PATCH", "/v1/me/data")
+                .bearer(&guest.access)
+                .raw(br#"{"name":"Ada"}"#.to_vec(), "application/merge-patch+json"),
+        ),
         ("GET /v1/me/sessions", app.get("/v1/me/sessions").bearer(&guest.access)),
         ("GET /v1/me/export", app.get("/v1/me/export").bearer(&guest.access)),
-        ("POST /v1/refresh", app.post("/v1/refresh", &json!({"client_id": "demo-spa", "refresh_token": guest.refresh}))),
+        (
+            "POST /v1/refresh",
+            app.post("/v1/refresh", &json!({"client_id": "demo-spa", "refresh_token": guest.refresh})),
+        ),
         ("401", app.get("/v1/me")),
         ("403", app.post("/v1/guests", &json!({"client_id": "demo-spa"})).header("origin", "https://evil.example")),
         ("404", app.get("/v1/nowhere")),
         ("405", app.get("/v1/guests")),
-        ("409", app.post("/v1/me/data/operations", &json!({"operations": [{"op": "test", "path": "/level", "value": 9}]})).bearer(&guest.access)),
-        ("412", app.call("PATCH", "/v1/me/data").bearer(&guest.access).header("if-match", "\"1\"").raw(b"{}".to_vec(), "application/merge-patch+json")),
+        (
+            "409",
+            app.post("/v1/me/data/operations", &json!({"operations": [{"op": "test", "path": "/level", "value": 9}]}))
+                .bearer(&guest.access),
+        ),
+        (
+            "412",
+            app.call("PATCH", "/v1/me/data")
+                .bearer(&guest.access)
+                .header("if-match", "\"1\"")
+                .raw(b"{}".to_vec(), "application/merge-patch+json"),
+        ),
         ("POST /v1/logout", app.post("/v1/logout", &json!({})).bearer(&guest.access)),
     ] {
         seen.push((name, shape(&call.send().await)));
     }
-    insta::assert_json_snapshot!("native", seen.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<serde_json::Map<_, _>>());
+    insta::assert_json_snapshot!(
+        "native",
+        seen.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<serde_json::Map<_, _>>()
+    );
 }
 
 #[tokio::test]
@@ -77,11 +121,31 @@ async fn the_oauth_wire() {
     let mut seen = serde_json::Map::new();
     for (name, call) in [
         ("GET /.well-known/openid-configuration", app.get("/.well-known/openid-configuration")),
-        ("POST /oauth2/token, refresh", app.call("POST", "/oauth2/token").form(&[("grant_type", "refresh_token"), ("client_id", "demo-spa"), ("refresh_token", &guest.refresh)])),
-        ("POST /oauth2/token, client credentials", app.call("POST", "/oauth2/token").basic("demo-web", "demo-web-secret-0123456789abcdef").form(&[("grant_type", "client_credentials"), ("audience", "https://api.example.com")])),
+        (
+            "POST /oauth2/token, refresh",
+            app.call("POST", "/oauth2/token").form(&[
+                ("grant_type", "refresh_token"),
+                ("client_id", "demo-spa"),
+                ("refresh_token", &guest.refresh),
+            ]),
+        ),
+        (
+            "POST /oauth2/token, client credentials",
+            app.call("POST", "/oauth2/token")
+                .basic("demo-web", "demo-web-secret-0123456789abcdef")
+                .form(&[("grant_type", "client_credentials"), ("audience", "https://api.example.com")]),
+        ),
         ("POST /oauth2/token, refused", app.call("POST", "/oauth2/token").form(&[("grant_type", "password")])),
-        ("POST /oauth2/introspect", app.call("POST", "/oauth2/introspect").basic("demo-web", "demo-web-secret-0123456789abcdef").form(&[("token", &guest.access)])),
-        ("POST /oauth2/revoke", app.call("POST", "/oauth2/revoke").form(&[("token", "unknown"), ("client_id", "demo-spa")])),
+        (
+            "POST /oauth2/introspect",
+            app.call("POST", "/oauth2/introspect")
+                .basic("demo-web", "demo-web-secret-0123456789abcdef")
+                .form(&[("token", &guest.access)]),
+        ),
+        (
+            "POST /oauth2/revoke",
+            app.call("POST", "/oauth2/revoke").form(&[("token", "unknown"), ("client_id", "demo-spa")]),
+        ),
         ("GET /oauth2/userinfo", app.get("/oauth2/userinfo").bearer(&guest.access)),
         ("POST /anonymous/token", app.post("/anonymous/token", &json!({"client_id": "demo-spa"}))),
         ("POST /anonymous/token, refused", app.post("/anonymous/token", &json!({"client_id": "nobody"}))),
