@@ -8,6 +8,7 @@ fn shape(answer: &Answer) -> Value {
     let headers: std::collections::BTreeMap<_, _> = answer
         .headers
         .iter()
+        .filter(|(name, _)| *name != "content-length")
         .map(|(name, value)| {
             let value = value.to_str().unwrap();
             (name.to_string(), if name == "set-cookie" { cut_cookie(value) } else { value.to_owned() })
