@@ -20,6 +20,9 @@ use crate::{
     wiring,
 };
 
+/// The number of the signal for a file that grows past `RLIMIT_FSIZE`, on Linux.
+const SIGXFSZ: i32 = 25;
+
 /// The store may take so long to write its last and close, after the last request.
 const CLOSING: Duration = Duration::from_secs(10);
 
@@ -65,6 +68,8 @@ pub(super) fn runtime(cores: usize) -> anyhow::Result<Runtime> {
 async fn serve(config: &Config, cores: usize, traces: bool) -> anyhow::Result<()> {
     // first of all, so that a signal during the start ends it in order
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // a file that grows past the process's limit shall be an error of that write (507), not the end of the process
+    let _file_too_large = signal(SignalKind::from_raw(SIGXFSZ))?;
     for note in config.notes() {
         tracing::warn!("{note}");
     }

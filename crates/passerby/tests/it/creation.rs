@@ -152,7 +152,7 @@ on_both! {
         assert_ne!(call.send().await.expect(201).json()["user"]["id"], first["user"]["id"]);
     }
 
-    async fn parallel_creations_with_one_key_make_one_guest(engine) {
+    async fn line_05_parallel_creations_with_one_key_make_one_guest(engine) {
         let app = TestApp::new(engine).await;
         let replica = if engine == Engine::Postgres { Some(app.replica().await) } else { None };
         let body = json!({"client_id": "demo-spa"});
@@ -172,7 +172,7 @@ on_both! {
         assert_eq!((ids.len(), created, app.users().await), (1, 1, 1));
     }
 
-    async fn chosen_ids_are_shown_verbatim_and_handed_out_once(engine) {
+    async fn line_06_chosen_ids_are_shown_verbatim_and_handed_out_once(engine) {
         let app = TestApp::new(engine).await;
         let chosen = "player one|ä@";
         let body = json!({"client_id": "demo-spa", "user_id": chosen});
@@ -221,7 +221,7 @@ on_both! {
         app.call("DELETE", &format!("/v1/me/sessions/{id}")).bearer(first["access_token"].as_str().unwrap()).send().await.refused(404, "not_found");
     }
 
-    async fn creation_is_limited_by_address_and_client(engine) {
+    async fn line_03_creation_is_limited_by_address_and_client(engine) {
         let app = TestApp::with(engine, |text| text.replace(r#"creations_per_address = "1000000/s""#,
             "creations_per_address = \"3/m\"\ncreations_per_client = \"5/m\"").replace("listen   =", "trusted_proxies = [\"10.0.0.0/8\"]\nlisten   =")).await;
         let call = |peer: &str| app.post("/v1/guests", &json!({"client_id": "demo-spa"})).peer(peer);
@@ -240,7 +240,7 @@ on_both! {
         assert_eq!(app.users().await, 5);
     }
 
-    async fn only_a_known_client_from_its_origins_makes_guests(engine) {
+    async fn line_01_only_a_known_client_from_its_origins_makes_guests(engine) {
         let app = TestApp::with(engine, |text| text.replace("[[tenants.clients]]\nid            = \"demo-native\"",
             "[[tenants.clients]]\nid = \"closed\"\nname = \"Closed\"\ntype = \"native\"\nenabled = false\n\n[[tenants.clients]]\nid            = \"demo-native\"")).await;
         let cases = [

@@ -17,7 +17,7 @@ fn short(text: String) -> String {
 }
 
 on_both! {
-    async fn idle_and_absolute_lifetimes_both_hold(engine) {
+    async fn line_16_idle_and_absolute_lifetimes_both_hold(engine) {
         let app = TestApp::with(engine, short).await;
         let guest = app.guest().await;
         let mut refresh = guest.refresh.clone();
@@ -67,7 +67,7 @@ on_both! {
         assert_ne!(body["user"]["last_active_at"], guest.body["user"]["last_active_at"]);
     }
 
-    async fn logout_and_erase_end_every_credential(engine) {
+    async fn line_19_logout_and_erase_end_every_credential(engine) {
         let app = TestApp::new(engine).await;
         for (method, path) in [("POST", "/v1/logout"), ("DELETE", "/v1/me")] {
             for client in ["demo-spa", "demo-game"] {
@@ -145,7 +145,7 @@ on_both! {
         app.post("/v1/guests", &json!({"client_id": "demo-game", "session_token": erased.session_token})).send().await.expect(401);
     }
 
-    async fn keys_rotate_without_losing_a_token(engine) {
+    async fn line_13_keys_rotate_without_losing_a_token(engine) {
         let app = TestApp::new(engine).await;
         let guest = app.guest().await;
         let tenant = app.core.settings().tenants[0].no;

@@ -1,4 +1,5 @@
-//! Every door through the whole router, on both stores, and the process itself. One binary.
+//! Every door through the whole router, on both stores, and the process itself. One binary. A test whose name begins with
+//! `line_NN` holds that line of the security checklist.
 #![allow(missing_docs, unreachable_pub, clippy::missing_panics_doc)]
 #![allow(
     clippy::duration_suboptimal_units,

@@ -130,7 +130,7 @@ on_both! {
         assert!(none.header("www-authenticate").starts_with("Bearer"));
     }
 
-    async fn a_second_tenant_is_apart(engine) {
+    async fn line_10_a_second_tenant_is_apart(engine) {
         const OTHER: &str = "33333333-3333-4333-8333-333333333333";
         let app = TestApp::with(engine, |t| format!("{t}\n[[tenants]]\nid = \"{OTHER}\"\nname = \"other\"\n[[tenants.clients]]\nid = \"other-app\"\nname = \"Other\"\ntype = \"native\"\npersistence = \"eager\"\n[[tenants.api_keys]]\nname = \"other\"\nkey = \"other-tenants-key-0123456789abcdef0123456789\"\n")).await;
         let prefix = format!("/t/{OTHER}");

@@ -232,7 +232,7 @@ async fn sigterm_finishes_what_runs_and_exits_0() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hostile_connections_are_cut_off() {
+async fn line_48_hostile_connections_are_cut_off() {
     let folder = tempfile::tempdir().unwrap();
     let port = passerby_testkit::free_port();
     let _server = Server::start(folder.path(), "sqlite:p.db", port).await;
@@ -261,6 +261,89 @@ async fn hostile_connections_are_cut_off() {
     assert!(body.starts_with("HTTP/1.1 408"), "{body}");
 }
 
+/// Canaries through every flow, at the most talkative log level; then every line is searched.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn line_43_no_secret_reaches_a_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = passerby_testkit::free_port();
+    let log = fs::File::create(folder.path().join("log")).unwrap();
+    let master = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+    let mut child = Command::new(BINARY)
+        .current_dir(folder.path())
+        .args(["serve", "--config"])
+        .arg(contract_file())
+        .args(["--listen", &format!("127.0.0.1:{port}"), "--database", "sqlite:p.db", "--log", "trace"])
+        .env("PASSERBY_MASTER_KEY", master)
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let http = client();
+    let url = |path: &str| format!("http://127.0.0.1:{port}{path}");
+    let start = Instant::now();
+    while http.get(url("/health/ready")).send().await.map_or(0, |r| r.status().as_u16()) != 200 {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut canaries: Vec<String> = [
+        master,
+        "demo-web-secret-0123456789abcdef",
+        "acceptance-root-key-0123456789abcdef0123456789",
+        "canary-data-4711",
+        "canary-idempotency-key-0001",
+        "correct horse battery staple",
+        "canary-query",
+    ]
+    .map(Into::into)
+    .into();
+    let made = http
+        .post(url("/v1/guests?code=canary-query"))
+        .header("idempotency-key", "canary-idempotency-key-0001")
+        .json(&json!({"client_id": "demo-spa", "data": {"x": "canary-data-4711"}}))
+        .send()
+        .await
+        .unwrap()
+        .json::<Value>()
+        .await
+        .unwrap();
+    let access = made["access_token"].as_str().unwrap().to_owned();
+    let cookie = http
+        .post(url("/v1/guests"))
+        .json(&json!({"client_id": "demo-spa", "session_type": "cookie"}))
+        .send()
+        .await
+        .unwrap();
+    let cookie = cookie.headers()["set-cookie"].to_str().unwrap().split([';', '=']).nth(1).unwrap().to_owned();
+    let form = |token: &str| {
+        http.post(url("/oauth2/introspect"))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(format!("token={token}"))
+    };
+    for call in [
+        http.get(url("/v1/me")).header("cookie", format!("passerby_session={cookie}")),
+        http.post(url("/v1/refresh")).json(&json!({"client_id": "demo-spa", "refresh_token": made["refresh_token"]})),
+        http.post(url("/v1/refresh")).json(&json!({"client_id": "demo-spa", "refresh_token": "pbr_canary-data-4711"})),
+        form(&access).basic_auth("demo-web", Some("demo-web-secret-0123456789abcdef")),
+        form(&access).bearer_auth("acceptance-root-key-0123456789abcdef0123456789"),
+        http.post(url("/anonymous/token")).json(&json!({"client_id": "demo-spa", "session_token": made["session_token"], "metadata": {"y": "canary-data-4711"}})),
+        http.post(url("/v1/me/data/operations")).bearer_auth(&access).json(&json!({"operations": [{"op": "canary-data-4711"}]})),
+        http.get(url("/v1/me")).bearer_auth("canary-data-4711"),
+        http.delete(url("/v1/me")).bearer_auth(&access),
+    ] {
+        assert!(call.send().await.unwrap().status().as_u16() < 500);
+    }
+    for token in [&access, made["refresh_token"].as_str().unwrap(), made["session_token"].as_str().unwrap(), &cookie] {
+        canaries.push(token[token.len() - 40..].to_owned());
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let said = fs::read_to_string(folder.path().join("log")).unwrap();
+    assert!(said.contains("/v1/guests"), "requests are logged by route: {said}");
+    for canary in canaries {
+        assert!(!said.contains(&canary), "{canary} is in the log");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgresql_gone_is_503_and_heals_without_a_restart() {
     let mut cluster = passerby_testkit::postgres::Cluster::start().await;
@@ -284,6 +367,15 @@ async fn postgresql_gone_is_503_and_heals_without_a_restart() {
     };
     assert_eq!(me().await.unwrap().status(), 200);
     cluster.kill();
+    // no failure puts a new guest in an old one's place (line 18)
+    let resume = json!({"client_id": "demo-spa", "session_token": guest["session_token"]});
+    let late = Duration::from_secs(15);
+    let native = http.post(server.url("/v1/guests")).json(&resume).timeout(late).send().await.unwrap();
+    assert_eq!(native.status(), 503);
+    let dialect = http.post(server.url("/anonymous/token")).json(&resume).timeout(late).send().await.unwrap();
+    assert_eq!(dialect.status(), 503);
+    let word = dialect.json::<Value>().await.unwrap()["error"].clone();
+    assert!(word != "session_expired" && word != "invalid_session_token", "{word}");
     for answer in
         [create().await.unwrap(), me().await.unwrap(), http.get(server.url("/health/ready")).send().await.unwrap()]
     {

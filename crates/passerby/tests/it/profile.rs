@@ -14,7 +14,7 @@ async fn operations(app: &TestApp, token: &str, list: Value) -> Answer {
 }
 
 on_both! {
-    async fn operations_are_atomic_batched_and_idempotent(engine) {
+    async fn line_37_operations_are_atomic_batched_and_idempotent(engine) {
         let app = TestApp::new(engine).await;
         let guest = app.guest().await;
         let answer = operations(&app, &guest.access, json!([
@@ -44,7 +44,7 @@ on_both! {
             .bearer(&guest.access).header("idempotency-key", "press-1").send().await.refused(422, "idempotency_mismatch");
     }
 
-    async fn concurrent_increments_are_exact(engine) {
+    async fn line_37_concurrent_increments_are_exact(engine) {
         let app = TestApp::new(engine).await;
         let guest = app.guest_of("demo-game").await;
         let calls: Vec<_> = (0..200).map(|_| tokio::spawn(
@@ -97,7 +97,7 @@ on_both! {
         operations(&app, &guest.access, json!([{"op": "set", "path": "/other", "value": 9}])).await.refused(422, "schema_violation");
     }
 
-    async fn export_holds_everything_and_erase_leaves_a_mark_only(engine) {
+    async fn line_44_export_holds_everything_and_erase_leaves_a_mark_only(engine) {
         let app = TestApp::new(engine).await;
         let body = json!({"client_id": "demo-spa", "data": {"canary": "kanarie-4711"}, "entry": "landing-b"});
         let guest = crate::app::Guest::of(&app.post("/v1/guests", &body).send().await.expect(201).json());

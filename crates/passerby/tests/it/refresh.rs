@@ -32,7 +32,7 @@ on_both! {
         assert_ne!(t3, t2);
     }
 
-    async fn a_lost_answer_is_given_again_but_not_for_two_generations_running(engine) {
+    async fn line_15_a_lost_answer_is_given_again_but_not_for_two_generations_running(engine) {
         let app = TestApp::new(engine).await;
         let t0 = app.guest().await.refresh;
         let t1 = token(&refresh(&app, &t0).await);
@@ -47,7 +47,7 @@ on_both! {
         refresh(&app, &t2).await.refused(401, "session_ended");
     }
 
-    async fn reuse_after_the_window_ends_the_session(engine) {
+    async fn line_15_reuse_after_the_window_ends_the_session(engine) {
         let app = TestApp::new(engine).await;
         let guest = app.guest().await;
         let t1 = token(&refresh(&app, &guest.refresh).await);
@@ -59,7 +59,7 @@ on_both! {
         assert_eq!(app.core.counts().reused.load(std::sync::atomic::Ordering::Relaxed), 1);
     }
 
-    async fn parallel_uses_of_one_token_give_one_lineage(engine) {
+    async fn line_14_parallel_uses_of_one_token_give_one_lineage(engine) {
         let app = TestApp::new(engine).await;
         let guest = app.guest().await;
         let calls: Vec<_> = (0..20).map(|_| {
@@ -72,7 +72,7 @@ on_both! {
         assert_eq!(successors.len(), 1);
     }
 
-    async fn a_refresh_token_belongs_to_its_client(engine) {
+    async fn line_17_a_refresh_token_belongs_to_its_client(engine) {
         let app = TestApp::new(engine).await;
         let guest = app.guest().await;
         app.post("/v1/refresh", &json!({"client_id": "demo-native", "refresh_token": guest.refresh})).send().await

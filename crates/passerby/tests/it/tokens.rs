@@ -37,7 +37,7 @@ on_both! {
         assert_eq!(app.users().await, 2);
     }
 
-    async fn every_kind_is_refused_where_another_is_taken(engine) {
+    async fn line_09_every_kind_is_refused_where_another_is_taken(engine) {
         let app = TestApp::new(engine).await;
         let guest = app.guest().await;
         let floating = app.guest_of("demo-game").await;
@@ -73,7 +73,7 @@ on_both! {
         assert_eq!(app.users().await, users);
     }
 
-    async fn forged_tokens_are_refused(engine) {
+    async fn line_08_forged_tokens_are_refused(engine) {
         let app = TestApp::new(engine).await;
         app.core.run_jobs().await;
         let guest = app.guest().await;
@@ -132,6 +132,109 @@ on_both! {
             validation.set_issuer(&["http://localhost:9011"]);
             validation.validate_exp = false;
             jsonwebtoken::decode::<Value>(&guest.access, &key, &validation).unwrap();
+        }
+    }
+}
+
+/// Guests get guest scopes only, and say that they are guests (lines 11 and 12).
+#[tokio::test]
+async fn line_12_guests_get_guest_scopes_only() {
+    let app = TestApp::with(Engine::Sqlite, |t| {
+        t.replacen(
+            r#"scopes     = ["read:cart", "write:cart"]"#,
+            r#"scopes     = ["read:cart", "write:cart", "admin:cart"]"#,
+            1,
+        )
+    })
+    .await;
+    let api = "https://api.example.com";
+    for (path, extra) in [("/v1/guests", json!({})), ("/anonymous/token", json!({}))] {
+        let mut body = json!({"client_id": "demo-spa", "audience": api});
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let made = app.post(path, &body).send().await;
+        assert!(made.status.is_success());
+        let token = claims(made.json()["access_token"].as_str().unwrap());
+        assert_eq!((&token["scope"], &token["is_anonymous"]), (&json!("read:cart write:cart"), &json!(true)));
+        body["scope"] = json!("read:cart admin:cart");
+        app.post(path, &body).send().await.expect(400);
+    }
+    let refresh = app.guest().await.refresh;
+    let asked = app.post(
+        "/v1/refresh",
+        &json!({"client_id": "demo-spa", "refresh_token": refresh, "audience": api, "scope": "admin:cart"}),
+    );
+    asked.send().await.refused(400, "invalid_scope");
+    // a client by itself may have it
+    let own = app
+        .call("POST", "/oauth2/token")
+        .basic("demo-web", "demo-web-secret-0123456789abcdef")
+        .form(&[("grant_type", "client_credentials"), ("audience", api), ("scope", "admin:cart")])
+        .send()
+        .await;
+    assert_eq!(own.expect(200).json()["scope"], "admin:cart");
+}
+
+/// A dump of the database, every value of it in every spelling, is offered as every credential.
+#[tokio::test]
+async fn line_07_a_stolen_database_signs_in_nowhere() {
+    let app = TestApp::new(Engine::Sqlite).await;
+    app.core.run_jobs().await;
+    let key = "a-key-that-nobody-can-guess-0001";
+    app.post("/v1/guests", &json!({"client_id": "demo-spa", "data": {"a": 1}}))
+        .header("idempotency-key", key)
+        .send()
+        .await
+        .expect(201);
+    let guest = app.guest().await;
+    app.post("/v1/refresh", &json!({"client_id": "demo-spa", "refresh_token": guest.refresh})).send().await.expect(200);
+    app.post("/v1/me/data/operations", &json!({"operations": []}))
+        .bearer(&guest.access)
+        .header("idempotency-key", "press")
+        .send()
+        .await
+        .expect(200);
+    let db = rusqlite::Connection::open(app.database.strip_prefix("sqlite:").unwrap()).unwrap();
+    let tables: Vec<String> = db
+        .prepare("select name from sqlite_master where type = 'table'")
+        .unwrap()
+        .query_map([], |r| r.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let mut loot = std::collections::BTreeSet::new();
+    for table in tables {
+        let mut statement = db.prepare(&format!("select * from \"{table}\"")).unwrap();
+        let columns = statement.column_count();
+        let mut rows = statement.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            for i in 0..columns {
+                let bytes = match row.get_ref(i).unwrap() {
+                    rusqlite::types::ValueRef::Blob(b) => b.to_vec(),
+                    rusqlite::types::ValueRef::Text(t) => t.to_vec(),
+                    rusqlite::types::ValueRef::Integer(n) => n.to_string().into_bytes(),
+                    _ => continue,
+                };
+                let coded = b64(&bytes);
+                loot.extend([format!("pbr_{coded}"), coded, bytes.iter().map(|b| format!("{b:02x}")).collect()]);
+                if let Ok(text) = String::from_utf8(bytes.clone()) {
+                    loot.insert(text);
+                }
+                if let Ok(id) = uuid::Uuid::from_slice(&bytes) {
+                    loot.insert(id.to_string());
+                }
+            }
+        }
+    }
+    assert!(loot.len() > 50);
+    for found in loot.iter().filter(|t| http::HeaderValue::from_str(t).is_ok()) {
+        assert_ne!(app.get("/v1/me").bearer(found).send().await.status, 200, "{found}");
+        assert_ne!(app.get("/v1/me").cookie(found).send().await.status, 200, "{found}");
+        app.post("/v1/refresh", &json!({"client_id": "demo-spa", "refresh_token": found})).send().await.expect(401);
+        app.post("/v1/guests", &json!({"client_id": "demo-spa", "session_token": found})).send().await.expect(401);
+        if (22..=255).contains(&found.len()) {
+            let by_key =
+                app.post("/v1/guests", &json!({"client_id": "demo-spa"})).header("idempotency-key", found).send().await;
+            assert_eq!(by_key.expect(201).json()["created"], true, "{found}");
         }
     }
 }

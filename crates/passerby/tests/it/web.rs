@@ -7,7 +7,7 @@ use crate::{app::TestApp, on_both};
 const SPA: &str = "http://localhost:8080";
 
 on_both! {
-    async fn a_cookie_session(engine) {
+    async fn line_45_a_cookie_session(engine) {
         let app = TestApp::new(engine).await;
         let made = app.post("/v1/guests", &json!({"client_id": "demo-spa", "session_type": "cookie"})).header("origin", SPA).send().await;
         let body = made.expect(201).json();
@@ -81,7 +81,7 @@ on_both! {
         assert_eq!(app.get("/v1/me").cookie(&cookie).send().await.expect(200).json()["data"]["a"], 1);
     }
 
-    async fn cors_names_registered_origins_also_on_errors(engine) {
+    async fn line_45_cors_names_registered_origins_also_on_errors(engine) {
         let app = TestApp::new(engine).await;
         let preflight = |origin: &str, path: &str| app.call("OPTIONS", path).header("origin", origin)
             .header("access-control-request-method", "POST").header("access-control-request-headers", "content-type,auth0-client");
@@ -107,7 +107,7 @@ on_both! {
         assert_eq!(evil.header("access-control-allow-origin"), "");
     }
 
-    async fn looking_makes_nobody(engine) {
+    async fn line_02_looking_makes_nobody(engine) {
         let app = TestApp::new(engine).await;
         for path in ["/", "/demo", "/docs", "/openapi.json", "/health/live", "/health/ready", "/metrics", "/v1/me", "/v1/guests", "/anonymous/token",
             "/.well-known/jwks.json", "/.well-known/openid-configuration", "/v1/me/sessions", "/v1/me/export", "/oauth2/userinfo", "/oauth2/token", "/console", "/api/user", "/v1/auth/anonymous"] {
