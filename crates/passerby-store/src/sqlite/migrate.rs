@@ -61,7 +61,7 @@ pub(super) fn writer(path: &Path, max_pages: Option<u32>) -> Result<Connection, 
     db.execute_batch("PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL").map_err(engine)?;
     refuse_foreign(&db, path)?;
     db.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(())).map_err(engine)?;
-    db.execute_batch("PRAGMA synchronous=FULL; PRAGMA cache_size=-16384; PRAGMA wal_autocheckpoint=4000; PRAGMA journal_size_limit=67108864")
+    db.execute_batch("PRAGMA synchronous=FULL; PRAGMA cache_size=-16384; PRAGMA wal_autocheckpoint=0; PRAGMA journal_size_limit=67108864")
         .map_err(engine)?;
     migrate(&db, path, &migrations()?)?;
     if let Some(pages) = max_pages {

@@ -3,6 +3,7 @@
 mod acts;
 mod creations;
 mod error;
+mod fold;
 mod migrate;
 mod queue;
 mod reader;
@@ -65,12 +66,13 @@ pub(crate) async fn open(path: PathBuf, options: &OpenOptions) -> Result<Arc<dyn
             Err(Attempt::Final(e)) => return Err(e),
         }
     };
+    let folder = fold::Folder::start(&path).map_err(|e| OpenError::Failed(e.to_string()))?;
     let queue = Arc::new(Queue::default());
     let (to_writer, groups) = mpsc::channel();
     let (back, written) = signal::unbounded_channel();
     std::thread::Builder::new()
         .name("passerby-writer".into())
-        .spawn(move || writer::run(db, &groups, &back))
+        .spawn(move || writer::run(db, folder, &groups, &back))
         .map_err(|e| OpenError::Failed(e.to_string()))?;
     let (end, running) = watch::channel(());
     let gathering = queue::gather(queue.clone(), options.close_groups, to_writer, written);

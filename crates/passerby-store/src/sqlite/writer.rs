@@ -16,6 +16,7 @@ use super::{
     acts,
     creations::Creations,
     error::{Refused, store_error},
+    fold::Folder,
     queue::{Group, Outcome, Work},
 };
 
@@ -23,7 +24,12 @@ use super::{
 const VACUUM_PAGES: i64 = 256;
 
 /// Writes what comes until nobody can send any more, then folds the log into the file.
-pub(super) fn run(db: Connection, groups: &mpsc::Receiver<Group>, written: &signal::UnboundedSender<Group>) {
+pub(super) fn run(
+    db: Connection,
+    mut folder: Folder,
+    groups: &mpsc::Receiver<Group>,
+    written: &signal::UnboundedSender<Group>,
+) {
     while let Ok(mut group) = groups.recv() {
         group.outcomes.clear();
         group.outcomes.resize_with(group.work.len(), || Ok(Committed::Done));
@@ -42,7 +48,9 @@ pub(super) fn run(db: Connection, groups: &mpsc::Receiver<Group>, written: &sign
         if swept {
             shrink(&db);
         }
+        folder.after_group(&db);
     }
+    folder.stop();
     if let Err(e) = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
         tracing::warn!(error = %e, "the write-ahead log was not folded in; the next start does it");
     }
