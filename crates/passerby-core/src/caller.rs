@@ -46,6 +46,24 @@ impl Site<'_> {
     }
 }
 
+impl Site<'_> {
+    /// A page of another origin reads by cookie only where the cookie's own tenant has registered it: CORS knows the
+    /// origins of all tenants of a host.
+    ///
+    /// # Errors
+    /// [`Code::CrossSite`].
+    pub(crate) fn may_read_by_cookie(self, tenant: &Tenant) -> Result<(), Error> {
+        match self {
+            Self::Origin(o) if !tenant.origins.contains(o) => Err(Error::at(
+                Code::CrossSite,
+                "Origin",
+                "This origin is not registered by a client of the cookie's tenant.",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A client's id and how it authenticates.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ClientClaim<'a> {

@@ -138,6 +138,10 @@ pub(crate) fn decide(
     if session.client != claimed.client.no {
         return Err(Error::new(Code::InvalidToken, "The session belongs to another client."));
     }
+    // a session that was opened from a cookie's ends with it
+    if session.parent.is_some_and(|p| standing.session(p).is_none_or(|p| p.ended_at.is_some())) {
+        return Err(ended());
+    }
     let ends = rules.ends(session.created_at, session.active_at);
     if ends.idle <= now {
         return Err(expired());
@@ -198,11 +202,13 @@ impl Held {
         Some(Box::new(NewGuest { user, session }))
     }
 
-    /// Until when an ended floating session must stay marked: no token of it lives longer.
+    /// Until when an ended session must stay marked: no floating token of it lives longer. A stored session needs no
+    /// mark, since its user's row refuses what is not among its sessions; but for an id that its client chose, where
+    /// a further session may float beside the row.
     pub(crate) fn mark_until(&self) -> Option<Timestamp> {
         match &self.row {
-            Row::Floating(_) => Some(self.ends.absolute.max(self.created_at.plus(self.tenant.longest_lifetime()))),
-            Row::Stored(_) => None,
+            Row::Stored(stored) if stored.user.chosen_by.is_none() => None,
+            _ => Some(self.ends.absolute.max(self.created_at.plus(self.tenant.longest_lifetime()))),
         }
     }
 
@@ -354,6 +360,8 @@ impl Passerby {
         })?;
         if access.change {
             caller.site.may_change_by_cookie(&held.tenant)?;
+        } else {
+            caller.site.may_read_by_cookie(&held.tenant)?;
         }
         Ok(held)
     }

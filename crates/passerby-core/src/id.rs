@@ -31,10 +31,11 @@ macro_rules! uuid_newtype {
                 self.0
             }
 
-            /// Reads the hyphenated form.
+            /// Reads the hyphenated, lower-case form.
             pub fn parse(text: &str) -> Option<Self> {
                 // only the form that is printed: one id has one spelling
-                (text.len() == 36).then(|| Uuid::try_parse(text).ok()).flatten().map(Self)
+                let lower = |b: u8| !b.is_ascii_uppercase();
+                (text.len() == 36 && text.bytes().all(lower)).then(|| Uuid::try_parse(text).ok()).flatten().map(Self)
             }
 
             /// Writes the hyphenated form into `buffer` and lends it: no allocation on the guest path.

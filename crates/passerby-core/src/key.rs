@@ -78,7 +78,7 @@ impl KeyRing {
                 name: row.name.clone(),
             }));
         }
-        keys.sort_by_key(|k| (k.tenant, std::cmp::Reverse((k.activates_at, k.generation))));
+        keys.sort_by_key(|k| (k.tenant, std::cmp::Reverse((k.activates_at, k.created_at))));
         let by_kid = keys.iter().map(|k| (Box::from(k.signing.kid()), k.clone())).collect();
         Ok(Self { keys, by_kid })
     }
@@ -87,11 +87,11 @@ impl KeyRing {
         self.keys.iter().filter(move |k| k.tenant == tenant && k.purpose == KeyPurpose::Tokens)
     }
 
-    /// The key that signs a tenant's tokens at `now`: the newest of its algorithm whose time has come (before any
-    /// has: the oldest, so that a clock that is behind stops nobody).
+    /// The key that signs a tenant's tokens at `now`: the newest whose time has come, of whatever algorithm (a changed
+    /// one is published before it signs); before any has: the oldest, so that a clock that is behind stops nobody.
     pub(crate) fn active(&self, tenant: &Tenant, now: Timestamp) -> Option<&Arc<Key>> {
         let mut last = None;
-        for key in self.tokens_of(tenant.no).filter(|k| k.signing.algorithm() == tenant.signing_algorithm) {
+        for key in self.tokens_of(tenant.no) {
             if key.activates_at <= now {
                 return Some(key);
             }
@@ -108,8 +108,7 @@ impl KeyRing {
         }
         let successor = self
             .tokens_of(tenant.no)
-            .filter(|k| (k.activates_at, k.generation) > (key.activates_at, key.generation))
-            .filter(|k| k.signing.algorithm() == tenant.signing_algorithm)
+            .filter(|k| (k.activates_at, k.created_at) > (key.activates_at, key.created_at))
             .map(|k| k.activates_at)
             .min();
         successor.is_none_or(|at| at.plus(tenant.longest_signed) > now)
@@ -208,7 +207,7 @@ impl Passerby {
     /// `immediately` from now on (verifiers that cached the key set will refuse tokens until they fetch it again).
     ///
     /// # Errors
-    /// What the store says; [`Code::Unavailable`] when another process rotated at the same moment.
+    /// What the store says. When another process rotated at the same moment, its key is the next one.
     pub async fn rotate_signing_key(&self, tenant: TenantNo, immediately: bool) -> Result<(), Error> {
         let settings = self.settings();
         let tenant = settings.tenant(tenant).ok_or_else(|| Error::new(Code::NotFound, "There is no such tenant."))?;
@@ -237,11 +236,11 @@ impl Passerby {
         let mut made = false;
         for tenant in &settings.tenants {
             let ring = self.keys.load_full();
-            if !ring.tokens_of(tenant.no).any(|k| k.signing.algorithm() == tenant.signing_algorithm) {
+            let newest = ring.tokens_of(tenant.no).next();
+            if newest.is_none_or(|k| k.signing.algorithm() != tenant.signing_algorithm) {
                 made = true;
                 // the first key of all signs at once; one of a changed algorithm is published before it signs
-                let first = ring.tokens_of(tenant.no).next().is_none();
-                let at = if first { now } else { now.plus(tenant.key_lead) };
+                let at = newest.map_or(now, |_| now.plus(tenant.key_lead));
                 self.add_key(tenant, KeyPurpose::Tokens, tenant.signing_algorithm, None, at).await?;
             }
         }
@@ -251,17 +250,16 @@ impl Passerby {
     /// By the first job: the keys that the settings declare. An RSA key takes long to make, and nothing that a guest
     /// needs waits for it.
     pub(crate) async fn ensure_declared_keys(&self) -> Result<(), Error> {
-        let (settings, ring, now) = (self.settings(), self.keys.load_full(), self.clock.now());
-        let mut made = false;
+        let (settings, now) = (self.settings(), self.clock.now());
         for tenant in &settings.tenants {
             for key in &tenant.keys {
-                if !ring.by_kid.contains_key(&key.kid) {
-                    made = true;
+                if !self.keys.load().by_kid.contains_key(&key.kid) {
                     self.add_key(tenant, KeyPurpose::Vend, key.algorithm, Some((&key.kid, &key.name)), now).await?;
+                    self.reload_keys().await?;
                 }
             }
         }
-        if made { self.reload_keys().await } else { Ok(()) }
+        Ok(())
     }
 
     async fn add_key(
@@ -315,12 +313,13 @@ impl Passerby {
         }
     }
 
-    /// Rotation by schedule and removal of keys whose last token is dead (removal only while the clock is trusted).
-    pub(crate) async fn rotate_due(&self, may_delete: bool) -> Result<(), Error> {
+    /// Rotation by schedule and removal of keys whose last token is dead. Only while the clock is trusted: a key that was
+    /// made a year ahead would be the newest for a year.
+    pub(crate) async fn rotate_due(&self) -> Result<(), Error> {
         let (settings, now) = (self.settings(), self.clock.now());
         for tenant in &settings.tenants {
             let ring = self.keys.load_full();
-            let newest = ring.tokens_of(tenant.no).find(|k| k.signing.algorithm() == tenant.signing_algorithm);
+            let newest = ring.tokens_of(tenant.no).next();
             if let (Some(newest), Some(period)) = (newest, tenant.key_rotation) {
                 let next = newest.activates_at.plus(period.max(Duration::from_mins(1)));
                 if now >= next.minus(tenant.key_lead) {
@@ -329,9 +328,6 @@ impl Passerby {
                     tracing::info!(tenant = %tenant.id, activates_at = %at, "made the next signing key");
                     self.reload_keys().await?;
                 }
-            }
-            if !may_delete {
-                continue;
             }
             let day = Duration::from_hours(24);
             for key in ring.tokens_of(tenant.no).filter(|k| !ring.alive(k, tenant, now.minus(day))) {

@@ -4,9 +4,9 @@
 use crate::{
     Code, Error, Timestamp,
     caller::{Caller, ClientClaim},
-    client::grant,
+    client::{KnownClient, grant},
     hold::{Claimed, Held, decide},
-    id::{TenantNo, token_id},
+    id::{SessionId, TenantNo, UserId, token_id},
     model::Kind,
     passerby::Passerby,
     port::Act,
@@ -178,11 +178,18 @@ impl Passerby {
             }
             if let Some(person) = &seen.person {
                 self.hold_seen(&seen, person, now).await?;
+            } else {
+                let (user, session) = self.own_key(tenant, &seen.client.id)?;
+                if self.store.standing(tenant, user, session).await?.marked(&seen.jti, now) {
+                    return Ok(None);
+                }
             }
             return Ok(Some(self.of_access(&seen)));
         }
         let subject = self.read_session_token(Sealed::Session, token, now).map(|seen| seen.subject.into_string());
-        let held = self.hold_session(caller, Sealed::Session, token, true, now).await?;
+        // alive where it can be continued: the dialect counts the lifetime only
+        let idles = self.settings().tenant(tenant).is_none_or(|t| t.auth0.is_none());
+        let held = self.hold_session(caller, Sealed::Session, token, idles, now).await?;
         Ok((held.tenant.no == tenant).then(|| {
             let active = of_session(&held, "session_token");
             ActiveToken { subject: subject.unwrap_or_default(), ..active }
@@ -251,32 +258,55 @@ impl Passerby {
             let secrets = self.secrets_of(known.tenant.no)?;
             let Some(token) = RefreshToken::read(token, &secrets.refresh) else { return Ok(()) };
             let standing = self.store.standing(known.tenant.no, token.user, token.session).await?;
-            if standing.session(token.session).is_some_and(|s| s.client == known.client.no) {
-                let act = Act::EndSession { user: token.user, session: token.session, mark_until: None };
+            if let Some(session) = standing.session(token.session).filter(|s| s.client == known.client.no) {
+                let mark_until = session.created_at.plus(known.tenant.longest_lifetime());
+                let act = Act::EndSession { user: token.user, session: token.session, mark_until: Some(mark_until) };
                 self.commit(known.tenant.no, None, act).await?;
             }
             return Ok(());
         }
         if let Ok(seen) = self.read_access_token(token, now) {
-            if let Some(person) = &seen.person
-                && seen.tenant == known.tenant.no
-                && seen.client.no == known.client.no
-            {
-                let act = Act::DenyToken {
-                    user: person.user,
-                    session: person.session,
-                    jti: seen.jti,
-                    until: seen.expires_at,
-                };
-                self.commit(known.tenant.no, None, act).await?;
+            if seen.tenant == known.tenant.no && seen.client.no == known.client.no {
+                self.deny(&known, &seen).await?;
             }
             return Ok(());
         }
-        match self.hold_session(caller, Sealed::Session, token, true, now).await {
+        // whatever can still be continued somewhere can be revoked
+        match self.hold_session(caller, Sealed::Session, token, false, now).await {
             Ok(held) if mine(&held) => self.end(&held, held.session).await,
             Err(e) if matches!(e.code, Code::Unavailable | Code::Internal | Code::StorageFull) => Err(e),
             Ok(_) | Err(_) => Ok(()),
         }
+    }
+}
+
+/// So many access tokens of one user are refused one by one; each is read with every request of theirs.
+const MOST_DENIED: usize = 64;
+
+impl Passerby {
+    /// Refuses one access token until it would have ended; beyond [`MOST_DENIED`] of a user, its whole session.
+    async fn deny(&self, known: &KnownClient, seen: &Seen) -> Result<(), Error> {
+        let (user, session) = match &seen.person {
+            Some(person) => (person.user, person.session),
+            None => self.own_key(known.tenant.no, &known.client.id)?,
+        };
+        let standing = self.store.standing(known.tenant.no, user, session).await?;
+        let act = if standing.marks.len() < MOST_DENIED || seen.person.is_none() {
+            Act::DenyToken { user, session, jti: seen.jti, until: seen.expires_at }
+        } else {
+            let mark_until = Some(seen.issued_at.plus(known.tenant.longest_lifetime()));
+            Act::EndSession { user, session, mark_until }
+        };
+        self.commit(known.tenant.no, None, act).await?;
+        Ok(())
+    }
+
+    /// Under which key marks of a client's own tokens lie: no user has it.
+    fn own_key(&self, tenant: TenantNo, client_id: &str) -> Result<(UserId, SessionId), Error> {
+        let hash = self.secrets_of(tenant)?.look_up_hash("own tokens", &[client_id.as_bytes()]);
+        let mut id = [0u8; 16];
+        id.copy_from_slice(&hash[..16]);
+        Ok((UserId::from_bytes(id), SessionId::from_bytes([0; 16])))
     }
 }
 

@@ -46,6 +46,9 @@ pub enum SessionTokenFormat {
     Jws,
 }
 
+/// Marks stay at least so long, whatever the lifetimes are now.
+const OLDEST_FLOATING: Duration = Duration::from_hours(400 * 24);
+
 /// What the cascade organization → client → tenant → defaults gave for one client.
 #[derive(Debug, Clone)]
 pub struct Rules {
@@ -269,9 +272,10 @@ impl Tenant {
         self.clients_by_no.get(&client).map_or(&self.rules, |c| &c.rules)
     }
 
-    /// The longest lifetime that any of its sessions may have.
+    /// The longest that a floating token may live: the longest lifetime of any client's sessions, and not less than
+    /// 400 days, since tokens may be about from before a lifetime was lowered.
     pub fn longest_lifetime(&self) -> Duration {
-        self.clients.values().map(|c| c.rules.lifetime).fold(self.rules.lifetime, Duration::max)
+        self.clients.values().map(|c| c.rules.lifetime).fold(self.rules.lifetime.max(OLDEST_FLOATING), Duration::max)
     }
 
     /// `client_id` of a number; empty when it is no longer declared.

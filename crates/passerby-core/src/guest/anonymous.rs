@@ -11,7 +11,7 @@ use crate::{
     model::{Kind, SessionKind},
     passerby::{Passerby, count},
     port::Half,
-    profile::{Edit, Fault},
+    profile::{Edit, Fault, Limits},
     secret::Sealed,
     token::{Dress, Tokens},
 };
@@ -73,7 +73,8 @@ impl Passerby {
     ) -> Result<AnonymousAnswer, Error> {
         let now = self.now();
         let known = self.known_client(caller, &request.client, now).await?;
-        known.may_make_guests(caller)?;
+        known.may_make_guests()?;
+        known.origin_allowed(caller)?;
         let dress_tenant = known.tenant.clone();
         let dress = Dress::of_dialect(&dress_tenant);
         let Some(token) = request.session_token else {
@@ -145,11 +146,13 @@ impl Passerby {
         now: Timestamp,
     ) -> Result<Held, Error> {
         let invalid = || Error::at(Code::InvalidSessionToken, "session_token", "The session token is not valid.");
-        let held = self.hold_session(caller, Sealed::Session, token, false, now).await.map_err(|e| match e.code {
-            Code::SessionExpired => Error::at(Code::SessionExpired, "session_token", "The session has expired."),
-            Code::Unavailable | Code::Internal | Code::StorageFull => e,
-            _ => invalid(),
-        })?;
+        let held = self.hold_session(caller, Sealed::Session, token, known.tenant.auth0.is_none(), now).await.map_err(
+            |e| match e.code {
+                Code::SessionExpired => Error::at(Code::SessionExpired, "session_token", "The session has expired."),
+                Code::Unavailable | Code::Internal | Code::StorageFull => e,
+                _ => invalid(),
+            },
+        )?;
         if held.tenant.no != known.tenant.no || held.client.no != known.client.no || held.kind != Kind::Anonymous {
             return Err(invalid());
         }
@@ -168,17 +171,16 @@ impl Passerby {
             return Err(Error::at(Code::InvalidRequest, "metadata", "Metadata is set once, at creation."));
         }
         let edit = Edit::shallow_merge(metadata, "metadata", &known.tenant.data_limits)?;
+        if let Row::Floating(floating) = &held.row {
+            // a refusal stores nobody
+            edit.apply(&floating.metadata, &limits_of(known), None).map_err(too_large)?;
+        }
         let half = match &held.row {
             Row::Stored(stored) if stored.session.metadata.is_some() => Half::SessionMetadata,
             Row::Floating(floating) if floating.chosen_by_client => self.half_of_floating(&held, now).await?,
             _ => Half::Data,
         };
-        self.apply_edit(&held, edit, half, Some(metadata_limit(known)), None, None, now).await.map_err(|e| match e
-            .fault
-        {
-            Some(Fault::TooLarge) => Error::at(Code::InvalidRequest, "metadata", "The metadata is too large."),
-            _ => e,
-        })?;
+        self.apply_edit(&held, edit, half, Some(metadata_limit(known)), None, None, now).await.map_err(too_large)?;
         self.read_again(&held.tenant, held.user, held.session, now).await
     }
 
@@ -211,6 +213,20 @@ impl Passerby {
         let ticket = secrets.seal(Sealed::Transfer, claims.to_string().as_bytes(), now).ok_or_else(fault)?;
         Ok(AnonymousAnswer::Transfer { ticket, expires_in: TICKET_SECONDS as u64 })
     }
+}
+
+fn too_large(e: impl Into<Error>) -> Error {
+    let e = e.into();
+    match e.fault {
+        Some(Fault::TooLarge) => Error::at(Code::InvalidRequest, "metadata", "The metadata is too large."),
+        _ => e,
+    }
+}
+
+fn limits_of(known: &KnownClient) -> Limits {
+    let mut limits = (*known.tenant.data_limits).clone();
+    limits.max_bytes = limits.max_bytes.min(metadata_limit(known));
+    limits
 }
 
 fn metadata_limit(known: &KnownClient) -> usize {

@@ -40,6 +40,8 @@ pub(super) struct CreationKey {
 pub(super) struct Created {
     pub(super) held: Held,
     pub(super) ids: FreshIds,
+    /// Not a further session of a guest that was there.
+    pub(super) new_user: bool,
     /// The commit under way: tokens are made while the disk works. `None`: nothing is stored.
     pub(super) commit: Option<Wait<'static, Result<Committed, CommitError>>>,
 }
@@ -146,6 +148,8 @@ impl Passerby {
         }
         let chosen_by_client = chosen.is_some() && known.authenticated;
         if !stored && further.is_none() {
+            // its times travel in tokens, which know whole seconds
+            let now = Timestamp::from_seconds(now.seconds());
             let floating = Floating {
                 created_at: now,
                 metadata: creation.data,
@@ -154,7 +158,7 @@ impl Passerby {
                 entry: creation.entry.map(Into::into),
             };
             count(&self.counts().floating);
-            return Ok(Created { held: floating_held(known, &ids, floating, now), ids, commit: None });
+            return Ok(Created { held: floating_held(known, &ids, floating, now), ids, new_user: true, commit: None });
         }
         let mut session = Session {
             id: ids.session,
@@ -172,9 +176,23 @@ impl Passerby {
         };
         if let Some(user) = further {
             session.metadata = Some(creation.data);
+            if let Some(key) = creation.key {
+                // the key first: the loser of a race for it reads the winner
+                let row = look_up_row(known, &key, &ids, now);
+                match self.commit(known.tenant.no, None, Act::Remember(Box::new(row))).await {
+                    Ok(_) => {}
+                    Err(CommitError::Taken) => return Err(CreateError::Taken),
+                    Err(e) => return Err(Error::from(e).into()),
+                }
+            }
             let act = Act::OpenSession { user: user.id, epoch: user.epoch, session: Box::new(session.clone()) };
             let commit = self.commit(known.tenant.no, None, act);
-            return Ok(Created { held: stored_held(known, *user, session), ids, commit: Some(commit) });
+            return Ok(Created {
+                held: stored_held(known, *user, session),
+                ids,
+                new_user: false,
+                commit: Some(commit),
+            });
         }
         let user = User {
             id: ids.user,
@@ -190,16 +208,7 @@ impl Passerby {
             server_data: None,
             entry: creation.entry.map(Into::into),
         };
-        let look_up = creation.key.map(|key| {
-            Box::new(LookUp {
-                kind: LookUpKind::Creation,
-                hash: key.hash,
-                user: ids.user,
-                session: ids.session,
-                body: key.body,
-                ends_at: now.plus(creation_key_life(known)),
-            })
-        });
+        let look_up = creation.key.map(|key| Box::new(look_up_row(known, &key, &ids, now)));
         let rows = Box::new(NewGuest { user: user.clone(), session: session.clone() });
         let decided_by_store = chosen.is_some() || look_up.is_some();
         let act = if chosen.is_some() { Act::CreateChosen(rows, look_up) } else { Act::Create(rows, look_up) };
@@ -216,7 +225,7 @@ impl Passerby {
             yield_once().await;
         }
         count(&self.counts().stored);
-        Ok(Created { held: stored_held(known, user, session), ids, commit })
+        Ok(Created { held: stored_held(known, user, session), ids, new_user: true, commit })
     }
 
     /// The key of an id that the caller chose, and the id.
@@ -257,6 +266,17 @@ impl Passerby {
             }
             Some(_) => Err(id_taken()),
         }
+    }
+}
+
+fn look_up_row(known: &KnownClient, key: &CreationKey, ids: &FreshIds, now: Timestamp) -> LookUp {
+    LookUp {
+        kind: LookUpKind::Creation,
+        hash: key.hash,
+        user: ids.user,
+        session: ids.session,
+        body: key.body,
+        ends_at: now.plus(creation_key_life(known)),
     }
 }
 

@@ -88,8 +88,12 @@ impl Passerby {
     pub async fn ensure_guest(&self, caller: &Caller<'_>, request: EnsureGuest<'_>) -> Result<Ensured, Error> {
         let now = self.now();
         let known = self.known_client(caller, &request.client, now).await?;
-        known.may_make_guests(caller)?;
+        known.may_make_guests()?;
         let (resumed, clear_cookie) = self.presented(caller, &known, &request, now).await?;
+        // the cookie's own rule let its request pass; anything else comes from the client's own pages
+        if resumed.is_none() || request.bearer.is_some() || request.session_token.is_some() {
+            known.origin_allowed(caller)?;
+        }
         let grant = grant(&known.tenant, &known.client, request.audience, request.scope, true)?;
         if let Some(entry) = request.entry
             && (entry.chars().count() > 64 || entry.chars().any(char::is_control))
@@ -126,8 +130,15 @@ impl Passerby {
             };
             match self.create(caller, &known, creation, now).await {
                 Ok(created) => {
-                    let answer =
-                        self.dress(&request, &created.held, &grant, Grade::Session, true, Some(created.ids.token), now);
+                    let answer = self.dress(
+                        &request,
+                        &created.held,
+                        &grant,
+                        Grade::Session,
+                        created.new_user,
+                        Some(created.ids.token),
+                        now,
+                    );
                     if let Some(commit) = created.commit {
                         commit.await?;
                     }
@@ -176,19 +187,29 @@ impl Passerby {
                 if held.tenant.no != known.tenant.no {
                     return Ok((None, false));
                 }
-                let held = self.for_client(known, held, now).await?;
+                let held = self.for_client(known, held, request.session_type, now).await?;
                 Ok((Some((held, Grade::Session)), false))
             }
             Err(e) => match e.code {
                 Code::Unavailable | Code::Internal | Code::StorageFull => Err(e),
-                _ => Ok((None, true)),
+                // another tenant of the same host may go on with it
+                _ => {
+                    let seen = self.read_session_token(Sealed::Cookie, cookie, now);
+                    Ok((None, seen.is_none_or(|seen| seen.tenant == known.tenant.no)))
+                }
             },
         }
     }
 
     /// The cookie belongs to the tenant's host: first-party clients share its guest. Another client than the cookie's
     /// gets a session of its own beside it, always the same one.
-    async fn for_client(&self, known: &KnownClient, held: Held, now: Timestamp) -> Result<Held, Error> {
+    async fn for_client(
+        &self,
+        known: &KnownClient,
+        held: Held,
+        kind: SessionKind,
+        now: Timestamp,
+    ) -> Result<Held, Error> {
         if held.client.no == known.client.no {
             return Ok(held);
         }
@@ -199,6 +220,11 @@ impl Passerby {
                 "Only first-party clients share the cookie's guest.",
             ));
         }
+        // all of a cookie's sessions hang on the first one, whichever of them is shown
+        let root = match &held.row {
+            Row::Stored(stored) => stored.session.parent.unwrap_or(held.session),
+            Row::Floating(_) => held.session,
+        };
         let living =
             |s: &&Session| s.ended_at.is_none() && known.client.rules.ends(s.created_at, s.active_at).idle > now;
         if let Row::Stored(stored) = &held.row
@@ -206,7 +232,7 @@ impl Passerby {
                 .sessions
                 .iter()
                 .filter(living)
-                .find(|s| s.client == known.client.no && s.parent == Some(held.session))
+                .find(|s| s.client == known.client.no && (s.id == root || s.parent == Some(root)))
         {
             return Ok(sibling(known, &held, stored, session.clone()));
         }
@@ -214,16 +240,17 @@ impl Passerby {
         let session = Session {
             id: ids.session,
             client: known.client.no,
-            kind: SessionKind::Tokens,
-            created_at: now,
-            active_at: now,
+            kind,
+            // it lives no longer than the session that opened it
+            created_at: held.created_at,
+            active_at: now.max(held.created_at),
             ended_at: None,
             generation: 0,
             rotated_at: None,
             late_generation: None,
             has_denied_tokens: false,
             metadata: None,
-            parent: Some(held.session),
+            parent: Some(root),
         };
         let keep = held.to_keep(now);
         let act = Act::OpenSession { user: held.user, epoch: held.epoch, session: Box::new(session.clone()) };

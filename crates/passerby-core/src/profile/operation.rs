@@ -67,12 +67,26 @@ fn value_or<'v>(place: Place<'v, '_>, initial: impl FnOnce() -> Value) -> Result
 }
 
 fn add(a: &Number, b: &Number) -> Result<Number, Fault> {
+    // Counting stays within what every client's 64-bit integer holds, although larger literals are kept as they came.
+    let whole = |sum: i128| i64::try_from(sum).ok().map(Number::from);
     let sum = match (a.as_i128(), b.as_i128()) {
         // Two 64-bit integers never overflow 128 bits.
-        (Some(a), Some(b)) => Number::from_i128(a + b),
+        (Some(a), Some(b)) => whole(a + b),
+        // A float knows no odd number beyond 2^53: there, a sum is exact or refused.
+        (Some(n), None) if n.unsigned_abs() > EXACT => integral(b).and_then(|b| whole(n + b)),
+        (None, Some(n)) if n.unsigned_abs() > EXACT => integral(a).and_then(|a| whole(n + a)),
         _ => Number::from_f64(float(a) + float(b)),
     };
     sum.ok_or(Fault::NumberOutOfRange)
+}
+
+/// Up to here every integer is a float (2^53).
+const EXACT: u128 = 1 << 53;
+
+/// A float that is a whole number and exact.
+fn integral(n: &Number) -> Option<i128> {
+    let f = float(n);
+    (f.fract() == 0.0 && f.abs() <= EXACT as f64).then_some(f as i128)
 }
 
 fn push(items: &mut Vec<Value>, value: &Value, limits: &Limits) -> Result<(), Fault> {
@@ -250,8 +264,8 @@ mod tests {
             ("increment", "/f", "1", Ok("2.5")),
             ("increment", "/f", "0.5", Ok("2.0")),
             ("increment", "/l/0", "1", Ok("2")),
-            ("increment", "/i", "18446744073709551610", Ok("18446744073709551615")),
-            ("increment", "/i", "18446744073709551611", Err(NumberOutOfRange)),
+            ("increment", "/i", "9223372036854775802", Ok("9223372036854775807")),
+            ("increment", "/i", "9223372036854775803", Err(NumberOutOfRange)),
             ("increment", "/l/-", "1", Err(PathNotFound)),
             ("increment", "/l/9", "1", Err(PathNotFound)),
             ("increment", "/s", "1", Err(TypeMismatch)),
@@ -373,7 +387,11 @@ mod tests {
             (high, high, Err(Fault::NumberOutOfRange)),
             (low, high, Ok("9223372036854775807")),
             (high, low, Ok("9223372036854775807")),
+            ("9223372036854775807", "1", Err(Fault::NumberOutOfRange)),
             ("9007199254740992", "1", Ok("9007199254740993")),
+            ("9007199254740993", "1.0", Ok("9007199254740994")),
+            ("9007199254740993", "0.5", Err(Fault::NumberOutOfRange)),
+            ("5", "1.0", Ok("6.0")),
             ("1.7e308", "1.7e308", Err(Fault::NumberOutOfRange)),
             ("0.1", "0.2", Ok("0.30000000000000004")),
             ("-1", "1", Ok("0")),

@@ -62,10 +62,8 @@ impl AccessClaims<'_> {
         b64::encode_into(&self.jti, out);
         out.extend_from_slice(b"\",\"client_id\":");
         out.extend_from_slice(self.client.id_json.as_bytes());
-        if let Some(scope) = self.scope {
-            out.extend_from_slice(b",\"scope\":");
-            json_string(out, scope);
-        }
+        out.extend_from_slice(b",\"scope\":");
+        json_string(out, self.scope.unwrap_or_default());
         if let Some(person) = &self.person {
             out.extend_from_slice(b",\"sid\":\"");
             out.extend_from_slice(person.session.write(&mut [0u8; 36]).as_bytes());
@@ -157,6 +155,9 @@ impl Passerby {
 
     /// Reads an access token of ours: checked once, remembered by its hash; its end is checked every time.
     pub(crate) fn read_access_token(&self, token: &str, now: Timestamp) -> Result<Arc<Seen>, Error> {
+        if token.len() > passerby_jose::MAX_TOKEN {
+            return Err(invalid());
+        }
         let hash = sha256(token.as_bytes());
         let seen = if let Some(seen) = self.seen.get(&hash) {
             seen
@@ -204,7 +205,7 @@ impl Passerby {
             for_issuer: *claims.aud == *tenant.issuer,
             subject: claims.sub.into(),
             audience: claims.aud.into(),
-            scope: claims.scope,
+            scope: claims.scope.filter(|s| !s.is_empty()),
             issued_at: Timestamp::from_seconds(claims.iat),
             expires_at: Timestamp::from_seconds(claims.exp),
             jti,

@@ -204,7 +204,14 @@ on_both! {
         let body = |data: Value, persist: bool| json!({"client_id": "demo-web", "client_secret": "demo-web-secret-0123456789abcdef",
             "user_id": "visitor-7", "data": data, "persist": persist});
         let first = app.post("/v1/guests", &body(json!({"cart": 1}), true)).send().await.expect(201).json();
-        let second = app.post("/v1/guests", &body(json!({"cart": 2}), true)).send().await.expect(201).json();
+        let second = app.post("/v1/guests", &body(json!({"cart": 2}), true)).send().await.expect(200).json();
+        assert_eq!((&first["created"], &second["created"]), (&json!(true), &json!(false)));
+        // a key opens the same further session again
+        let keyed = app.post("/v1/guests", &body(json!({"cart": 3}), true)).header("idempotency-key", KEY);
+        let (one, two) = (keyed.clone().send().await.expect(200).json(), keyed.send().await.expect(200).json());
+        assert_eq!(one["session"]["id"], two["session"]["id"]);
+        let id = one["session"]["id"].as_str().unwrap();
+        app.call("DELETE", &format!("/v1/me/sessions/{id}")).bearer(first["access_token"].as_str().unwrap()).send().await.expect(204);
         assert_eq!(first["user"]["id"], second["user"]["id"]);
         assert_ne!(first["session"]["id"], second["session"]["id"]);
         assert_eq!(app.users().await, 1);

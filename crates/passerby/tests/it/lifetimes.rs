@@ -103,6 +103,50 @@ on_both! {
         app.post("/v1/guests", &json!({"client_id": "demo-game", "session_token": guest.session_token})).send().await.expect(401);
     }
 
+    async fn line_19_a_floating_session_that_was_stored_and_ended_stays_ended(engine) {
+        let app = TestApp::new(engine).await;
+        let web = |extra: serde_json::Value| {
+            let mut body = json!({"client_id": "demo-web", "client_secret": "demo-web-secret-0123456789abcdef"});
+            body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+            app.post("/v1/guests", &body)
+        };
+        for how in ["logout", "session", "revoke"] {
+            let id = format!("victim-{how}");
+            let old = crate::app::Guest::of(&web(json!({"user_id": id})).send().await.expect(201).json());
+            assert_eq!(old.body["user"]["stored"], false);
+            app.call("PATCH", "/v1/me/data").bearer(&old.access).raw(br#"{"a":1}"#.to_vec(), "application/merge-patch+json").send().await.expect(200);
+            let stored = web(json!({"session_token": old.session_token})).send().await.expect(200).json();
+            match how {
+                "logout" => app.post("/v1/logout", &json!({})).bearer(&old.access).send().await.expect(204).status,
+                "session" => app.call("DELETE", &format!("/v1/me/sessions/{}", old.session)).bearer(&old.access).send().await.expect(204).status,
+                _ => app.call("POST", "/oauth2/revoke").basic("demo-web", "demo-web-secret-0123456789abcdef")
+                    .form(&[("token", stored["refresh_token"].as_str().unwrap())]).send().await.expect(200).status,
+            };
+            // a day later the row of the ended session goes, when the client opens another
+            app.advance(Duration::from_hours(25));
+            web(json!({"user_id": id, "persist": true})).send().await.expect(200);
+            web(json!({"session_token": old.session_token})).send().await.expect(401);
+            web(json!({"session_token": old.session_token, "persist": true})).send().await.expect(401);
+        }
+    }
+
+    async fn line_13_a_changed_algorithm_is_published_before_it_signs(engine) {
+        let app = TestApp::new(engine).await;
+        let old = app.guest().await;
+        let app = app.with_config(|t| t.replace("signing_algorithm     = \"ES256\"", "signing_algorithm = \"EdDSA\"")).restart().await;
+        let algorithms = |v: &serde_json::Value| v["keys"].as_array().unwrap().iter().map(|k| k["alg"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+        assert!(algorithms(&app.get("/.well-known/jwks.json").send().await.json()).contains(&"EdDSA".to_owned()));
+        assert_eq!(crate::app::head(&app.guest().await.access)["alg"], "ES256");
+        app.advance(Duration::from_hours(2));
+        assert_eq!(crate::app::head(&app.guest().await.access)["alg"], "EdDSA");
+        // back again: a new key, not the old one
+        let app = app.with_config(|t| t.replace("signing_algorithm = \"EdDSA\"", "signing_algorithm = \"ES256\"")).restart().await;
+        app.advance(Duration::from_hours(2));
+        let new = app.guest().await;
+        assert_eq!(crate::app::head(&new.access)["alg"], "ES256");
+        assert_ne!(crate::app::head(&new.access)["kid"], crate::app::head(&old.access)["kid"]);
+    }
+
     async fn another_session_that_stored_the_id_first_refuses_the_token(engine) {
         let app = TestApp::new(engine).await;
         let body = json!({"client_id": "demo-spa", "user_id": "shared", "persist": false});

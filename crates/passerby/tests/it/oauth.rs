@@ -101,6 +101,13 @@ on_both! {
         let c = claims(&access);
         assert_eq!((&c["sub"], &c["client_id"], &c["aud"], &c["scope"]), (&json!("demo-web"), &json!("demo-web"), &json!("https://api.example.com"), &json!("read:cart")));
         assert!(c.get("sid").is_none() && c.get("is_anonymous").is_none() && body.get("refresh_token").is_none());
+        // its own client takes it back
+        let spare = ask(&[("grant_type", "client_credentials")]).send().await.expect(200).json();
+        let spare = spare["access_token"].as_str().unwrap().to_owned();
+        let alive = || app.call("POST", "/oauth2/introspect").bearer(ROOT).form(&[("token", &spare)]).send();
+        assert_eq!(alive().await.json()["active"], true);
+        app.call("POST", "/oauth2/revoke").basic("demo-web", SECRET).form(&[("token", &spare)]).send().await.expect(200);
+        assert_eq!(alive().await.json(), json!({"active": false}));
         // it is nobody's
         let own = ask(&[("grant_type", "client_credentials")]).send().await.expect(200).json();
         for token in [access.as_str(), own["access_token"].as_str().unwrap()] {

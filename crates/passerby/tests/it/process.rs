@@ -345,7 +345,7 @@ async fn line_43_no_secret_reaches_a_log() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgresql_gone_is_503_and_heals_without_a_restart() {
+async fn line_18_postgresql_gone_is_503_and_heals_without_a_restart() {
     let mut cluster = passerby_testkit::postgres::Cluster::start().await;
     let folder = tempfile::tempdir().unwrap();
     let port = passerby_testkit::free_port();

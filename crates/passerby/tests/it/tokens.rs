@@ -138,7 +138,7 @@ on_both! {
 
 /// Guests get guest scopes only, and say that they are guests (lines 11 and 12).
 #[tokio::test]
-async fn line_12_guests_get_guest_scopes_only() {
+async fn lines_11_and_12_guests_say_so_and_get_guest_scopes_only() {
     let app = TestApp::with(Engine::Sqlite, |t| {
         t.replacen(
             r#"scopes     = ["read:cart", "write:cart"]"#,

@@ -61,6 +61,46 @@ on_both! {
         app.get("/v1/me").cookie(&cookie).send().await.refused(401, "session_ended");
     }
 
+    async fn line_16_sessions_of_a_cookie_end_with_it(engine) {
+        let app = TestApp::new(engine).await;
+        let same = |call: crate::app::Call| call.header("sec-fetch-site", "same-origin");
+        let open = |client: &str, cookie: &str| same(app.post("/v1/guests", &json!({"client_id": client, "session_type": "cookie"})).cookie(cookie)).send();
+        let root = same(app.post("/v1/guests", &json!({"client_id": "demo-spa", "session_type": "cookie"}))).send().await;
+        let ends = root.expect(201).json()["session"]["expires_at"].clone();
+        let root = root.cookies()["passerby_session"].clone();
+        app.advance(std::time::Duration::from_hours(48));
+        // hopping from client to client never lengthens the stay
+        let child = open("demo-native", &root).await;
+        assert_eq!((&child.expect(200).json()["session"]["expires_at"], &child.json()["session"]["session_type"]), (&ends, &json!("cookie")));
+        let child = child.cookies()["passerby_session"].clone();
+        let back = open("demo-spa", &child).await.expect(200).json();
+        assert_eq!(back["session"]["expires_at"], ends);
+        let grandchild = same(app.post("/v1/guests", &json!({"client_id": "demo-game"})).cookie(&child)).send().await.expect(200).json();
+        assert_eq!(grandchild["session"]["expires_at"], ends);
+        // and the first one takes them along
+        same(app.post("/v1/logout", &json!({})).cookie(&root)).send().await.expect(204);
+        app.get("/v1/me").cookie(&child).send().await.refused(401, "session_ended");
+        app.get("/v1/me").bearer(grandchild["access_token"].as_str().unwrap()).send().await.refused(401, "session_ended");
+    }
+
+    async fn a_cookie_is_shared_over_the_tenants_own_origins_only(engine) {
+        let app = TestApp::with(engine, |t| format!("{t}\n[[tenants]]\nid = \"33333333-3333-4333-8333-333333333333\"\nname = \"other\"\n[[tenants.clients]]\nid = \"other-app\"\nname = \"Other\"\ntype = \"spa\"\norigins = [\"https://t2.example\"]\n")).await;
+        let made = app.post("/v1/guests", &json!({"client_id": "demo-spa", "session_type": "cookie"})).header("origin", SPA).send().await;
+        let cookie = made.expect(201).cookies()["passerby_session"].clone();
+        // another first-party client, from the page of the first
+        let shared = app.post("/v1/guests", &json!({"client_id": "demo-native"})).cookie(&cookie).header("origin", SPA).send().await;
+        assert_eq!(shared.expect(200).json()["user"]["id"], made.json()["user"]["id"]);
+        // a page of another tenant of the host neither reads nor destroys it
+        for path in ["/v1/me", "/v1/me/export", "/v1/me/sessions"] {
+            app.get(path).cookie(&cookie).header("origin", "https://t2.example").send().await.refused(403, "cross_site");
+            app.get(path).cookie(&cookie).header("origin", SPA).send().await.expect(200);
+        }
+        let theirs = app.post("/v1/guests", &json!({"client_id": "other-app"})).cookie(&cookie).header("origin", "https://t2.example").send().await;
+        assert!(!theirs.header("set-cookie").contains("Max-Age=0"), "{}", theirs.header("set-cookie"));
+        // without a cookie a client's own list holds
+        app.post("/v1/guests", &json!({"client_id": "demo-native"})).header("origin", SPA).send().await.refused(403, "origin_not_allowed");
+    }
+
     async fn a_cookie_on_https_has_the_host_prefix(engine) {
         let app = TestApp::with(engine, |t| t.replace("issuer   = \"http://localhost:9011\"", "issuer = \"https://id.example.com\"")).await;
         let made = app.post("/v1/guests", &json!({"client_id": "demo-spa", "session_type": "cookie"})).header("host", "id.example.com").send().await;
