@@ -215,7 +215,12 @@ async fn line_07_a_stolen_database_signs_in_nowhere() {
                     _ => continue,
                 };
                 let coded = b64(&bytes);
-                loot.extend([format!("pbr_{coded}"), coded, bytes.iter().map(|b| format!("{b:02x}")).collect()]);
+                let hex = bytes
+                    .iter()
+                    .flat_map(|b| [b >> 4, b & 15])
+                    .filter_map(|n| char::from_digit(n.into(), 16))
+                    .collect();
+                loot.extend([format!("pbr_{coded}"), coded, hex]);
                 if let Ok(text) = String::from_utf8(bytes.clone()) {
                     loot.insert(text);
                 }
