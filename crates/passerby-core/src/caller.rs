@@ -65,7 +65,7 @@ impl Site<'_> {
 }
 
 /// A client's id and how it authenticates.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct ClientClaim<'a> {
     /// `client_id`.
     pub id: Option<&'a str>,
@@ -82,7 +82,7 @@ pub struct ClientClaim<'a> {
 }
 
 /// A bearer token and a cookie, as sent.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Access<'a> {
     /// `Authorization: Bearer`; wins over the cookie.
     pub bearer: Option<&'a str>,
@@ -91,3 +91,5 @@ pub struct Access<'a> {
     /// The request changes something: then the cookie needs a good [`Site`].
     pub change: bool,
 }
+
+opaque_debug!(ClientClaim<'_>, Access<'_>);

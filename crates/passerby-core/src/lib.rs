@@ -4,6 +4,17 @@
 //! Inner order, lowest first: `time`, `id`, `error` → `profile` → `model` → `port` → `settings` → `token` → the handle
 //! [`Passerby`] with its use cases (`guest`, `session`, `oauth`, `key`) → `job`.
 
+/// A `Debug` that names the type and nothing in it: what holds credentials shall not reach a log by accident.
+macro_rules! opaque_debug {
+    ($($name:ident $(<$life:lifetime>)?),+ $(,)?) => {
+        $(impl std::fmt::Debug for $name $(<$life>)? {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(concat!(stringify!($name), "(..)"))
+            }
+        })+
+    };
+}
+
 pub mod caller;
 mod client;
 pub mod error;

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Who asks for an introspection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub enum Asker<'a> {
     /// A confidential client.
     Client(ClientClaim<'a>),
@@ -327,3 +327,5 @@ fn of_session(held: &Held, kind: &'static str) -> ActiveToken {
         floating: matches!(held.row, crate::hold::Row::Floating(_)),
     }
 }
+
+opaque_debug!(Asker<'_>);

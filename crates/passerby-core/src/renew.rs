@@ -19,7 +19,7 @@ use crate::{
 const TRIES: usize = 8;
 
 /// A refresh, as it came.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct RefreshRequest<'a> {
     /// The refresh token.
     pub refresh_token: &'a str,
@@ -124,3 +124,5 @@ impl Passerby {
         Err(CommitError::Moved.into())
     }
 }
+
+opaque_debug!(RefreshRequest<'_>);

@@ -25,7 +25,7 @@ const TRANSFER: &str = "urn:auth0:anon_transfer";
 const TICKET_SECONDS: i64 = 30;
 
 /// The request, as it came.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct AnonymousToken<'a> {
     /// The client.
     pub client: ClientClaim<'a>,
@@ -42,7 +42,7 @@ pub struct AnonymousToken<'a> {
 }
 
 /// The answer.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum AnonymousAnswer {
     /// A session, made or continued.
     Session {
@@ -53,7 +53,7 @@ pub enum AnonymousAnswer {
     },
     /// A transfer ticket.
     Transfer {
-        /// Opaque, single use.
+        /// Opaque; to be spent once, at the authorization endpoint, which is not there yet.
         ticket: String,
         /// Seconds that it lives.
         expires_in: u64,
@@ -238,3 +238,5 @@ fn answer(mut tokens: Tokens, held: &Held, now: Timestamp) -> AnonymousAnswer {
     let left = held.ends.absolute.seconds() - now.seconds();
     AnonymousAnswer::Session { tokens, session_expires_in: left.max(0) as u64 }
 }
+
+opaque_debug!(AnonymousToken<'_>, AnonymousAnswer);

@@ -22,7 +22,7 @@ use crate::{
 use super::create::{CreateError, Creation};
 
 /// What a creation may say, as it came.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct EnsureGuest<'a> {
     /// The client.
     pub client: ClientClaim<'a>,
@@ -53,7 +53,7 @@ pub struct EnsureGuest<'a> {
 }
 
 /// A cookie to be set.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Cookie {
     /// Its value.
     pub value: String,
@@ -389,3 +389,5 @@ fn sibling(known: &KnownClient, held: &Held, stored: &Stored, session: Session) 
         row: Row::Stored(Box::new(Stored { session, ..stored.clone() })),
     }
 }
+
+opaque_debug!(EnsureGuest<'_>, Cookie);

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What a use case hands out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Tokens {
     /// The access token.
     pub access_token: String,
@@ -78,6 +78,8 @@ pub(crate) fn put_number(out: &mut Vec<u8>, mut n: i64) {
     }
     out.extend_from_slice(&digits[at..]);
 }
+
+opaque_debug!(Tokens);
 
 #[cfg(test)]
 mod tests {

@@ -179,7 +179,7 @@ pub(super) struct AnonymousTokenAnswer {
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "only described")]
 pub(super) struct TransferAnswer {
-    /// Opaque, single use.
+    /// Opaque; it will be spent at the authorization endpoint, which is not there yet.
     anon_transfer_token: String,
     /// `N_A`.
     token_type: String,

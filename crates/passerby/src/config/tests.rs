@@ -450,7 +450,7 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_lines() {
 }
 
 #[test]
-fn production_refuses_what_development_allows() {
+fn line_47_production_refuses_what_development_allows() {
     let text = contract()
         .replace("dev      = true", "dev      = false")
         .replace("issuer   = \"http://localhost:9011\"", "issuer = \"http://id.example.com\"");
