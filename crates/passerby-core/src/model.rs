@@ -149,6 +149,27 @@ pub struct NewGuest {
 }
 
 impl NewGuest {
+    /// Whether the two rows have nothing but what every new guest has: ids, client, kind of session, times and data. The
+    /// engines write those that arrive together in one statement.
+    pub fn is_plain(&self) -> bool {
+        let Self { user, session } = self;
+        user.kind == Kind::Anonymous
+            && user.version == 1
+            && user.epoch == 0
+            && user.updated_at == user.created_at
+            && user.server_data.is_none()
+            && user.chosen_id.is_none()
+            && user.chosen_by.is_none()
+            && session.active_at == session.created_at
+            && session.generation == 0
+            && session.rotated_at.is_none()
+            && session.late_generation.is_none()
+            && session.ended_at.is_none()
+            && !session.has_denied_tokens
+            && session.metadata.is_none()
+            && session.parent.is_none()
+    }
+
     /// The session as it is added to a user that another session of the same chosen id stored first: what came with it
     /// as `data` is its own metadata.
     #[must_use]

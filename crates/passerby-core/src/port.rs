@@ -4,7 +4,7 @@
 //! retry it, and state and event cannot part. The two exceptions are named: [`Act::Edit`] carries the core's own pure
 //! function to be applied under the row's lock, and [`Act::Sweep`] decides in its statement.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
@@ -175,8 +175,8 @@ pub enum Act {
     Create(Box<NewGuest>, Option<Box<LookUp>>),
     /// A new guest under an id that the caller chose. The user is there → `Taken`; marked → `Marked`.
     CreateChosen(Box<NewGuest>, Option<Box<LookUp>>),
-    /// A further session of a user that is there with this epoch (`Gone` if not). Ended sessions of the user that are
-    /// older than a day are removed with it.
+    /// A further session of a user that is there with this epoch (`Gone` if not). Sessions of the user that ended
+    /// [`ENDED_STAY`] ago are removed with it.
     OpenSession {
         /// Whose.
         user: UserId,
@@ -244,6 +244,9 @@ pub enum Act {
         limit: u32,
     },
 }
+
+/// How long an ended session's row stays at least; see [`Act::OpenSession`].
+pub const ENDED_STAY: Duration = Duration::from_hours(24);
 
 /// A storage engine.
 pub trait Store: Send + Sync + 'static {

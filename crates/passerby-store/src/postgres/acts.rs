@@ -7,7 +7,7 @@
 //! (keep) inserts its rows *before* it looks for marks; ending or erasing it inserts a row under the same key and removes
 //! it in the same transaction. Whichever comes second waits for the first and then sees what it wrote.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use deadpool_postgres::ClientWrapper;
 use futures_util::future::{try_join_all, try_join3, try_join4, try_join5};
@@ -15,7 +15,7 @@ use passerby_core::{
     Timestamp,
     id::{SessionId, TenantNo, UserId},
     model::{LookUp, NewGuest, Session, SigningKeyRow, USER_MARK},
-    port::{Act, Change, CommitError, Committed, EditProfile, Half, Touch},
+    port::{Act, Change, CommitError, Committed, ENDED_STAY, EditProfile, Half, Touch},
 };
 use tokio_postgres::Statement;
 use uuid::Uuid;
@@ -28,9 +28,6 @@ use super::{
 };
 
 pub(super) type Done = Result<Committed, Refused>;
-
-/// Ended sessions stay so long at least, as what tells when a guest was last there.
-const ENDED_STAY: Duration = Duration::from_hours(24);
 
 /// Whether a refusal of the change leaves an open transaction behind.
 pub(super) fn is_transaction(change: &Change) -> bool {

@@ -9,7 +9,7 @@ use deadpool_postgres::ClientWrapper;
 use futures_util::future::{try_join, try_join3, try_join4};
 use passerby_core::{
     Timestamp,
-    model::{Kind, NewGuest},
+    model::NewGuest,
     port::{CommitError, Committed, StoreError},
 };
 use tokio::time::{sleep, timeout};
@@ -37,25 +37,6 @@ const USERS_UNLESS_THERE: &str = "INSERT INTO users(tenant, user_id, client, cre
 const SESSIONS_UNLESS_THERE: &str = "INSERT INTO sessions(tenant, user_id, id, client, kind, created_at)
     SELECT * FROM unnest($1::int4[], $2::uuid[], $3::uuid[], $4::int4[], $5::int2[], $6::int8[])
     ON CONFLICT (tenant, user_id, id) DO NOTHING";
-
-/// Whether the two rows have nothing but what the statements above write.
-pub(super) fn is_plain(NewGuest { user, session }: &NewGuest) -> bool {
-    user.kind == Kind::Anonymous
-        && user.version == 1
-        && user.epoch == 0
-        && user.updated_at == user.created_at
-        && user.server_data.is_none()
-        && user.chosen_id.is_none()
-        && user.chosen_by.is_none()
-        && session.active_at == session.created_at
-        && session.generation == 0
-        && session.rotated_at.is_none()
-        && session.late_generation.is_none()
-        && session.ended_at.is_none()
-        && !session.has_denied_tokens
-        && session.metadata.is_none()
-        && session.parent.is_none()
-}
 
 /// A group's rows by columns.
 struct Columns<'a> {

@@ -169,7 +169,7 @@ impl Store for Postgres {
 
     fn commit(&self, tenant: TenantNo, change: Change) -> Wait<'static, Result<Committed, CommitError>> {
         let change = match change {
-            Change { keep: None, act: Act::Create(guest, None), .. } if creations::is_plain(&guest) => {
+            Change { keep: None, act: Act::Create(guest, None), .. } if guest.is_plain() => {
                 return self.queue.submit(tenant, guest);
             }
             other => other,

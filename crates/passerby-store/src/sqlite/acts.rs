@@ -1,12 +1,10 @@
 //! What each [`Act`] does to the tables.
 
-use std::time::Duration;
-
 use passerby_core::{
     Timestamp,
     id::{SessionId, TenantNo, UserId},
     model::{LookUp, NewGuest, Session, SigningKeyRow, USER_MARK, User},
-    port::{Act, Change, CommitError, Committed, EditProfile, Half, OperationKey, Touch},
+    port::{Act, Change, CommitError, Committed, ENDED_STAY, EditProfile, Half, OperationKey, Touch},
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -16,9 +14,6 @@ use super::{
 };
 
 type Done = Result<Committed, Refused>;
-
-/// Ended sessions stay so long at least, as what tells when a guest was last there.
-const ENDED_STAY: Duration = Duration::from_hours(24);
 
 /// Whether a refusal could leave a part of the change behind.
 pub(super) fn has_several_steps(change: &Change) -> bool {

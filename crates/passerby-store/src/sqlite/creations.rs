@@ -4,7 +4,7 @@ use std::{fmt::Write, sync::LazyLock};
 
 use passerby_core::{
     id::{TenantNo, UserId},
-    model::{Kind, NewGuest},
+    model::NewGuest,
     port::{Act, Change, CommitError},
 };
 use rusqlite::Connection;
@@ -54,30 +54,11 @@ pub(super) struct Creations<'a> {
     users: Vec<UserId>,
 }
 
-/// Whether the two rows have nothing but what [`Statements`] write.
-fn is_plain(NewGuest { user, session }: &NewGuest) -> bool {
-    user.kind == Kind::Anonymous
-        && user.version == 1
-        && user.epoch == 0
-        && user.updated_at == user.created_at
-        && user.server_data.is_none()
-        && user.chosen_id.is_none()
-        && user.chosen_by.is_none()
-        && session.active_at == session.created_at
-        && session.generation == 0
-        && session.rotated_at.is_none()
-        && session.late_generation.is_none()
-        && session.ended_at.is_none()
-        && !session.has_denied_tokens
-        && session.metadata.is_none()
-        && session.parent.is_none()
-}
-
 impl<'a> Creations<'a> {
     /// Takes a change that only makes a new guest under an id of ours.
     pub(super) fn take(&mut self, at: usize, tenant: TenantNo, change: &'a Change) -> bool {
         match change {
-            Change { keep: None, act: Act::Create(guest, None), .. } if is_plain(guest) => {
+            Change { keep: None, act: Act::Create(guest, None), .. } if guest.is_plain() => {
                 self.users.push(guest.user.id);
                 self.rows.push(Creation { at, tenant, guest });
                 true
