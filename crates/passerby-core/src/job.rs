@@ -83,7 +83,9 @@ impl Passerby {
         }
         let trusted = self.clock_is_trusted();
         self.counts().clock_distrusted.store(u64::from(!trusted), Ordering::Relaxed);
-        if trusted && Jobs::due(&self.jobs.beat, monotonic, seconds(60)) {
+        // after an hour of keeping step the clock may be told to the store, so that the next start trusts it at once
+        let steady = self.clock_keeps_step() && monotonic - self.jobs.started_monotonic >= TRUST;
+        if (trusted || steady) && Jobs::due(&self.jobs.beat, monotonic, seconds(60)) {
             let now = self.clock.now().millis().to_be_bytes().to_vec();
             if let Err(e) = self.commit(TenantNo(0), None, Act::SetMeta("heartbeat", now)).await {
                 tracing::warn!(error = %e, "the heartbeat was not written");
@@ -117,10 +119,12 @@ impl Passerby {
     /// Whether deleting jobs may run: the wall clock keeps step with the monotonic one, and the store's last
     /// heartbeat was neither ahead nor, unless a day has passed since, long behind.
     pub(crate) fn clock_is_trusted(&self) -> bool {
-        let monotonic = self.clock.monotonic_millis();
-        let expected = self.jobs.started_wall + (monotonic - self.jobs.started_monotonic);
+        self.clock_keeps_step() && self.clock.monotonic_millis() >= self.jobs.trusted_from.load(Ordering::Relaxed)
+    }
+
+    fn clock_keeps_step(&self) -> bool {
+        let expected = self.jobs.started_wall + (self.clock.monotonic_millis() - self.jobs.started_monotonic);
         (self.clock.now().millis() - expected).abs() <= TRUST
-            && monotonic >= self.jobs.trusted_from.load(Ordering::Relaxed)
     }
 
     /// At start: ids go on where the store's last heartbeat was, and a clock that looks wrong is not trusted.
@@ -131,8 +135,11 @@ impl Passerby {
         let now = self.clock.now().millis();
         let monotonic = self.clock.monotonic_millis();
         if beat > now + TRUST {
-            tracing::warn!(heartbeat = %Timestamp::from_millis(beat), "the clock is behind the store; nothing is deleted until it has caught up");
-            self.jobs.trusted_from.store(monotonic.saturating_add(beat - now), Ordering::Relaxed);
+            tracing::warn!(
+                heartbeat = %Timestamp::from_millis(beat),
+                "the clock is behind the store's last heartbeat; nothing is deleted until it has caught up, or for a day"
+            );
+            self.jobs.trusted_from.store(monotonic.saturating_add((beat - now).min(PROBATION_MS)), Ordering::Relaxed);
         } else {
             self.ids.not_before(Timestamp::from_millis(beat));
             if now - beat > TRUST {

@@ -130,6 +130,24 @@ on_both! {
         }
     }
 
+    async fn a_long_stop_costs_a_day_of_sweeping_once(engine) {
+        let trusted = |app: &TestApp| app.core.counts().clock_distrusted.load(std::sync::atomic::Ordering::Relaxed) == 0;
+        let app = TestApp::new(engine).await;
+        app.core.run_jobs().await;
+        assert!(trusted(&app));
+        app.advance(3 * DAY);
+        let app = app.restart().await;
+        app.core.run_jobs().await;
+        assert!(!trusted(&app), "a long stop, or a clock that jumped");
+        app.advance(Duration::from_hours(2));
+        app.core.run_jobs().await;
+        assert!(!trusted(&app));
+        // the clock kept step for an hour: a restart does not begin the wait anew
+        let app = app.restart().await;
+        app.core.run_jobs().await;
+        assert!(trusted(&app));
+    }
+
     async fn line_13_a_changed_algorithm_is_published_before_it_signs(engine) {
         let app = TestApp::new(engine).await;
         let old = app.guest().await;
