@@ -76,7 +76,8 @@ impl RefreshToken {
 pub(crate) enum Decision {
     /// It is the newest: rotate.
     Rotate,
-    /// One of the last three before it, within ten seconds of the rotation: the newest again, nothing changes.
+    /// One of the last three (the newest and two before it) within ten seconds of the rotation: the newest again,
+    /// nothing changes.
     Same,
     /// The previous one, late, its successor unused: the same successor, and remember that it was late.
     Late,
@@ -90,7 +91,7 @@ pub(crate) fn decide(session: &Session, generation: i32, now: Timestamp) -> Deci
     let fresh = session.rotated_at.is_some_and(|at| now.since(at) <= GRACE);
     match behind {
         0 => Decision::Rotate,
-        1..=3 if fresh => Decision::Same,
+        1 | 2 if fresh => Decision::Same,
         1 => match session.late_generation {
             // asked again for the same lost answer
             Some(late) if late == session.generation => Decision::Late,
@@ -131,10 +132,10 @@ mod tests {
         let at = Timestamp::from_seconds;
         let s = session(3, 100, None);
         assert_eq!(decide(&s, 3, at(500)), Decision::Rotate);
-        for old in [0, 1, 2] {
+        for old in [1, 2] {
             assert_eq!(decide(&s, old, at(110)), Decision::Same, "tabs, generation {old}");
         }
-        assert_eq!(decide(&session(4, 100, None), 0, at(101)), Decision::Reuse, "not among the last three");
+        assert_eq!(decide(&s, 0, at(101)), Decision::Reuse, "not among the last three");
         assert_eq!(decide(&s, 2, at(111)), Decision::Late, "a phone in a tunnel");
         assert_eq!(decide(&s, 1, at(111)), Decision::Reuse);
         assert_eq!(decide(&session(3, 100, Some(3)), 2, at(500)), Decision::Late, "the same lost answer again");
