@@ -97,16 +97,14 @@ pub(crate) struct TenantSecrets {
 impl TenantSecrets {
     pub(crate) fn new(master: &MasterKey, tenant: TenantNo, now: Timestamp) -> Self {
         let mac = |what: &[u8]| MacKey::new(derive(master.0.as_ref(), &[what, &tenant.0.to_be_bytes()]).as_ref());
-        let secrets = Self {
+        Self {
             tenant,
             master: master.clone(),
             seals: ArcSwap::from_pointee(Self::derive_seals(master, tenant, month(now))),
             refresh: mac(b"passerby/v1/refresh"),
             ids: mac(b"passerby/v1/chosen-ids"),
             look_ups: mac(b"passerby/v1/look-ups"),
-        };
-        drop(secrets.seals.load());
-        secrets
+        }
     }
 
     fn derive_seals(master: &MasterKey, tenant: TenantNo, month: i64) -> Seals {
