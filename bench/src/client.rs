@@ -38,9 +38,17 @@ pub(crate) struct Answer<'a> {
     pub(crate) body: &'a [u8],
     /// Bytes of the status line and the headers, with the empty line.
     pub(crate) head: usize,
+    /// These bytes.
+    pub(crate) headers: &'a [u8],
 }
 
 impl Answer<'_> {
+    /// The value of a header.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let lines = std::str::from_utf8(self.headers).ok()?.split("\r\n");
+        lines.filter_map(|l| l.split_once(':')).find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim())
+    }
+
     /// The text of a member of the body that needs no unescaping, wherever it stands.
     pub(crate) fn text(&self, member: &str) -> Option<&str> {
         let key = format!("\"{member}\":\"");
@@ -139,7 +147,7 @@ impl Connection {
             if let Some((head, status, length)) = parsed {
                 if self.read.len() >= head + length {
                     ensure!(self.read.len() == head + length, "more bytes than the answer has");
-                    return Ok(Answer { status, body: &self.read[head..], head });
+                    return Ok(Answer { status, body: &self.read[head..], head, headers: &self.read[..head] });
                 }
             } else {
                 parsed = parse(&self.read)?;
@@ -302,7 +310,13 @@ mod tests {
 
     #[test]
     fn members() {
-        let answer = Answer { status: 200, body: br#"{"a":{"access_token":"x.y"},"n":1}"#, head: 0 };
+        let answer = Answer {
+            status: 200,
+            body: br#"{"a":{"access_token":"x.y"},"n":1}"#,
+            head: 0,
+            headers: b"HTTP/1.1 200 OK\r\nDPoP-Nonce: n\r\n\r\n",
+        };
+        assert_eq!((answer.header("dpop-nonce"), answer.header("etag")), (Some("n"), None));
         assert_eq!(answer.text("access_token"), Some("x.y"));
         assert_eq!(answer.text("n"), None);
         assert!(answer.expect(200).is_ok());

@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     fn answer(body: &str) -> Answer<'_> {
-        Answer { status: 200, body: body.as_bytes(), head: 0 }
+        Answer { status: 200, body: body.as_bytes(), head: 0, headers: b"" }
     }
 
     #[test]

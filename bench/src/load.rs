@@ -14,6 +14,7 @@ use passerby_testkit::postgres::{Cluster, Options};
 use tempfile::TempDir;
 
 use crate::{
+    back::Back,
     client::{Connection, Pace, Source, phase},
     kinds::{Guest, InTurn, Increment, Once, Refresh, Stock, create, float, me, views},
     limits,
@@ -220,6 +221,8 @@ pub(crate) enum Kind {
     Refresh,
     /// Counting up in a profile
     Increment,
+    /// Coming back by a device key, each time with a proof of its own
+    Back,
 }
 
 impl Kind {
@@ -231,6 +234,7 @@ impl Kind {
             Self::MeNew => "me, tokens new",
             Self::Refresh => "refresh",
             Self::Increment => "profile increment",
+            Self::Back => "back by device key",
         }
     }
 }
@@ -432,6 +436,11 @@ async fn product(options: &LoadOptions, rig: &Rig, sheet: &mut Sheet) -> anyhow:
             sheet.fault(format!("{name}: {ok} were answered, {counted} are stored"));
         }
     }
+    if options.wants(Kind::Back) {
+        let source = Back::new(&mut Connection::open(server.address).await?).await?;
+        made += source.guests();
+        phases(options, sheet, target, (Kind::Back.row(), true), source).await?;
+    }
     if options.wants(Kind::Refresh) {
         phases(options, sheet, target, (Kind::Refresh.row(), true), Refresh::new(&guests, most)).await?;
     }
@@ -488,9 +497,27 @@ async fn limits_of_this_round(
     limits::run(sheet, rig.cores, &["limit-rows", "--seconds", slice, "--dir", path])
 }
 
+/// What coming back by a device key costs beside its signature check, over what reading oneself costs.
+fn compare_back(sheet: &mut Sheet, connections: usize) {
+    let column = format!("CPU µs, {connections}");
+    let (Some(back), Some(me), Some(check)) = (
+        sheet.last(REQUESTS, Kind::Back.row(), &column),
+        sheet.last(REQUESTS, Kind::MeSeen.row(), &column),
+        sheet.last(limits::TITLE, &limits::check_row(Algorithm::Es256), limits::EACH),
+    ) else {
+        return;
+    };
+    let row = format!("back by device key, {connections} conn.");
+    sheet.add(COMPARED, &row, "CPU µs", back);
+    sheet.add(COMPARED, &row, "ES256 check", check);
+    sheet.add(COMPARED, &row, "me", me);
+    sheet.add(COMPARED, &row, "(CPU − check) ÷ me", (back - check) / me);
+}
+
 /// What a creation costs, over what its parts cost in this round.
 fn compare(options: &LoadOptions, sheet: &mut Sheet) {
     for &connections in &options.connections {
+        compare_back(sheet, connections);
         let column = format!("CPU µs, {connections}");
         let Some(create) = sheet.last(REQUESTS, Kind::Create.row(), &column) else { return };
         let Some(http) = sheet.last(REQUESTS, HTTP, &column) else { return };

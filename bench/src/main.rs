@@ -1,5 +1,6 @@
 //! The benchmark of Passerby and of the limits it is compared with. See README.md beside it.
 
+mod back;
 mod client;
 mod grow;
 mod histogram;

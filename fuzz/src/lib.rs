@@ -4,14 +4,20 @@
 
 use passerby::config::{Config, Overrides};
 use passerby_core::profile::{Edit, Limits, parse_object};
-use passerby_jose::{Algorithm, SealingKey, SigningKey, parse_jws, peek_jwe};
+use passerby_jose::{Algorithm, MAX_PROOF, SealingKey, SigningKey, parse_jws, parse_proof, peek_jwe};
 
 /// A target.
 pub type Target = fn(&[u8]);
 
 /// All of them by name.
-pub const TARGETS: &[(&str, Target)] =
-    &[("tokens", tokens), ("objects", objects), ("edits", edits), ("bodies", bodies), ("configuration", configuration)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("tokens", tokens),
+    ("proofs", proofs),
+    ("objects", objects),
+    ("edits", edits),
+    ("bodies", bodies),
+    ("configuration", configuration),
+];
 
 /// Compact JWS and JWE: whatever is read was signed or sealed by us.
 ///
@@ -28,6 +34,29 @@ pub fn tokens(data: &[u8]) {
     }
     assert!(SealingKey::new(&[1; 32], "k", "t").open(text).is_err(), "nobody sealed this");
 }
+
+/// DPoP proofs: what is read is within its limits, is no token of ours, and names the same key each time. A fuzzer holds
+/// no private key, so the one good proof that it meets is the one it was given.
+///
+/// # Panics
+/// When it is not so.
+pub fn proofs(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(proof) = parse_proof(text) else { return };
+    assert!(text.len() <= MAX_PROOF && parse_jws(text).is_err());
+    assert_eq!(proof.thumbprint(), proof.thumbprint());
+    assert!(proof.claims().is_ok());
+    // of the other two algorithms there are keys with which anybody signs: who uses one has given it away
+    if proof.verify().is_ok() && proof.alg == Algorithm::Es256 {
+        assert!(text == PROOF, "nobody signed this");
+    }
+}
+
+/// The proof of RFC 9449 section 4.1, whose private key nobody has.
+const PROOF: &str = "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpD\
+    a0RscEJoRjQyVVFVZldWQVdCRnMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2R1JEQSIsImNydiI6IlAtMjU2In19.\
+    eyJqdGkiOiItQndDM0VTYzZhY2MybFRjIiwiaHRtIjoiUE9TVCIsImh0dSI6Imh0dHBzOi8vc2VydmVyLmV4YW1wbGUuY29tL3Rva2VuIiwiaWF0Ijox\
+    NTYyMjYyNjE2fQ.2-GxA6T8lP4vfrg8v-FdWP0A0zdrj8igiMLvqRMUvwnQg4PtFLbdLXiOSsX0x7NVY-FNyJK70nfbV37xRZT3Lg";
 
 /// Profile data: what is accepted is within the limits, and reading it again gives the same text.
 ///
@@ -101,6 +130,7 @@ mod tests {
         "{\"a\":{\"b\":null}}\u{0}{\"a\":{\"b\":1,\"l\":[1,2,3]}}",
         "grant_type=refresh_token&refresh_token=pbr_AAAA&client_id=demo-spa&x=%ff%00",
         "eyJhbGciOiJFZERTQSIsImtpZCI6ImsiLCJ0eXAiOiJhdCtqd3QifQ.e30.AAAA",
+        PROOF,
         "eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIiwia2lkIjoiayIsInR5cCI6InQifQ..AAAAAAAAAAAAAAAA.AAAA.AAAAAAAAAAAAAAAAAAAAAA",
         "listen = \"127.0.0.1:1\"\n[[tenants]]\nid = \"11111111-1111-4111-8111-111111111111\"\n[tenants.guests]\nidle_timeout = \"30d\"\n",
     ];

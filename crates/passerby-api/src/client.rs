@@ -1,6 +1,6 @@
 //! How a client names itself in a body, and how it authenticates.
 
-use passerby_core::{Error, caller::ClientClaim};
+use passerby_core::{Error, caller::ClientClaim, model::SessionKind};
 use passerby_http::{Authorization, Problem, json::Text};
 
 /// The members of a body that concern the client.
@@ -30,6 +30,18 @@ impl<'a> Named<'a> {
 pub(crate) fn refusal(error: Error, authorization: &Authorization<'_>) -> Problem {
     let problem = Problem::from(error);
     if authorization.basic().is_some() { problem.asked_by_basic() } else { problem }
+}
+
+/// What the answer is to carry.
+///
+/// # Errors
+/// 400 for another word.
+pub(crate) fn session_type(word: Option<&Text<'_>>) -> Result<SessionKind, Problem> {
+    match word.map(|w| &**w) {
+        None | Some("tokens") => Ok(SessionKind::Tokens),
+        Some("cookie") => Ok(SessionKind::Cookie),
+        Some(_) => Err(Problem::invalid_value("/session_type", "Expected \"tokens\" or \"cookie\".")),
+    }
 }
 
 /// `audience`, or its synonym `resource` (RFC 8707).

@@ -41,7 +41,7 @@ use crate::schema::{self, ProblemDetails};
         (status = 415, description = "Neither of the two media types", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 422, description = "The result breaks a limit or the tenant's schema", body = ProblemDetails, content_type = "application/problem+json"),
     ),
-    security(("bearer" = []), ("cookie" = []))
+    security(("bearer" = []), ("dpop" = []), ("cookie" = []))
 )]
 pub(crate) async fn patch(State(app): State<App>, visit: Visit, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
@@ -79,7 +79,7 @@ pub(crate) async fn patch(State(app): State<App>, visit: Visit, request: Request
         (status = 412, description = "The version is another one", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 422, description = "The result breaks a limit, or the key came with another body", body = ProblemDetails, content_type = "application/problem+json"),
     ),
-    security(("bearer" = []), ("cookie" = []))
+    security(("bearer" = []), ("dpop" = []), ("cookie" = []))
 )]
 pub(crate) async fn operations(State(app): State<App>, visit: Visit, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();

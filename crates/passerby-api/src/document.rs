@@ -42,6 +42,8 @@ const POLICY: HeaderValue = HeaderValue::from_static(
     tags(
         (name = "Guests", description = "Create, resume, refresh"),
         (name = "Me", description = "What a visitor does with their own account"),
+        (name = "Users", description = "What back ends do with users, by API key"),
+        (name = "API keys", description = "Keys for back ends. A key reaches only keys that may do no more than itself"),
         (name = "Operations", description = "For the platform"),
     ),
     modifiers(&Schemes)
@@ -56,7 +58,14 @@ impl Modify for Schemes {
         let http =
             |scheme, text| SecurityScheme::Http(HttpBuilder::new().scheme(scheme).description(Some(text)).build());
         components.add_security_scheme("bearer", http(HttpAuthScheme::Bearer, "An access token"));
+        // OpenAPI knows no scheme of that name: its registered name goes into the header
+        let dpop = ApiKeyValue::with_description(
+            "Authorization",
+            "`DPoP <access token>` for a token that is bound to a key, with a proof in the header `DPoP` (RFC 9449)",
+        );
+        components.add_security_scheme("dpop", SecurityScheme::ApiKey(ApiKey::Header(dpop)));
         components.add_security_scheme("client", http(HttpAuthScheme::Basic, "A confidential client's id and secret"));
+        components.add_security_scheme("api_key", http(HttpAuthScheme::Bearer, "An API key"));
         let cookie = ApiKeyValue::with_description(
             "passerby_session",
             "The session cookie; on https its name is __Host-passerby_session",
@@ -160,7 +169,7 @@ mod tests {
         for reference in text.split("\"$ref\":\"#").skip(1).map(|rest| &rest[..rest.find('"').unwrap()]) {
             assert!(document.pointer(reference).is_some(), "{reference}");
         }
-        for scheme in ["bearer", "cookie", "client"] {
+        for scheme in ["bearer", "dpop", "cookie", "client", "api_key"] {
             assert!(document["components"]["securitySchemes"][scheme].is_object(), "{scheme}");
         }
     }

@@ -8,6 +8,7 @@ use http::StatusCode;
 use passerby_http::{App, Authorization, Problem, Visit, answer::Out};
 
 use crate::{
+    device_keys, recovery,
     schema::{self, ProblemDetails},
     view,
 };
@@ -24,7 +25,7 @@ use crate::{
         (status = 200, description = "Everything", body = schema::Export),
         (status = 401, description = "No credential, or a broken or ended one", body = ProblemDetails, content_type = "application/problem+json"),
     ),
-    security(("bearer" = []), ("cookie" = []))
+    security(("bearer" = []), ("dpop" = []), ("cookie" = []))
 )]
 pub(crate) async fn get(State(app): State<App>, visit: Visit, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
@@ -47,6 +48,12 @@ pub(crate) async fn get(State(app): State<App>, visit: Visit, request: Request) 
         out.raw(",\"ended_at\":").time_or_null(session.ended_at);
         out.raw(",\"metadata\":").raw(session.metadata.as_deref().unwrap_or("null")).raw("}");
     }
-    out.raw("]}");
+    out.raw("],\"device_keys\":");
+    device_keys::write_list(&mut out, &export.device_keys);
+    out.raw(",\"recovery\":");
+    recovery::write(&mut out, &export.recovery);
+    out.raw(",\"notices\":");
+    device_keys::write_notices(&mut out, &export.notices);
+    out.raw("}");
     Ok(out.answer(StatusCode::OK))
 }

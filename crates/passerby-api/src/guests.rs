@@ -5,13 +5,13 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use passerby_core::{guest::EnsureGuest, model::SessionKind};
+use passerby_core::guest::EnsureGuest;
 use passerby_http::{App, Authorization, Problem, Visit, idempotency_key, json};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    client::{Named, audience, refusal},
+    client::{Named, audience, refusal, session_type},
     schema::{self, ProblemDetails},
     view,
 };
@@ -46,33 +46,39 @@ struct Wanted<'a> {
     resource: Option<json::Text<'a>>,
     #[serde(borrow)]
     scope: Option<json::Text<'a>>,
+    #[serde(borrow)]
+    device: Option<json::Text<'a>>,
     bind_tokens: Option<bool>,
 }
 
 /// Create or resume a guest
 ///
-/// Creates a guest, or answers with the guest whose session token, access token, cookie or `Idempotency-Key` comes
-/// along. Any number of repeated or parallel calls with the same one give the same guest; exactly one says
+/// Creates a guest, or answers with the guest whose session token, access token, cookie, device key or
+/// `Idempotency-Key` comes along. Any number of repeated or parallel calls with the same one give the same guest; exactly one says
 /// `"created": true`.
 #[utoipa::path(
     post,
     path = "/v1/guests",
     operation_id = "createGuest",
     tag = "Guests",
-    params(("Idempotency-Key" = Option<String>, Header,
-        description = "22 to 255 characters; a repeat with the same body answers with the same guest")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "22 to 255 characters; a repeat with the same body answers with the same guest"),
+        ("DPoP" = Option<String>, Header,
+            description = "A proof (RFC 9449); its key becomes the guest's device key, which brings the guest back"),
+    ),
     request_body = schema::GuestRequest,
     responses(
         (status = 201, description = "A new guest. With `session_type: cookie` the cookie is set and no token is given", body = schema::GuestAnswer),
         (status = 200, description = "The guest that was there", body = schema::GuestAnswer),
-        (status = 400, description = "The request cannot be read, or a value is not allowed", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 400, description = "The request cannot be read, or a value is not allowed; `use_dpop_nonce`, `invalid_dpop_proof`", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 401, description = "Unknown client, failed authentication, or a broken or ended credential", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 403, description = "Guests are off, the origin is not registered, or the id may not be chosen", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 409, description = "A regular user's credential, two guests' credentials, a taken id, or an ended guest", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 422, description = "The data breaks a limit, or the key came with another body", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 429, description = "Too many creations; `Retry-After` says when to ask again", body = ProblemDetails, content_type = "application/problem+json"),
     ),
-    security((), ("bearer" = []), ("cookie" = []), ("client" = []))
+    security((), ("bearer" = []), ("dpop" = []), ("cookie" = []), ("client" = []))
 )]
 pub(crate) async fn post_guest(State(app): State<App>, visit: Visit, request: Request) -> Response {
     create_guest(&app, visit, request).await
@@ -89,15 +95,6 @@ async fn answer(app: &App, visit: Visit, parts: &http::request::Parts, body: Bod
     let idempotency_key = idempotency_key(&parts.headers)?;
     let body = app.json_body(&parts.headers, body).await?;
     let wanted: Wanted<'_> = json::parse(&body)?;
-    let session_type = match wanted.session_type.as_deref() {
-        None | Some("tokens") => SessionKind::Tokens,
-        Some("cookie") => SessionKind::Cookie,
-        Some(_) => return Err(Problem::invalid_value("/session_type", "Expected \"tokens\" or \"cookie\".")),
-    };
-    if wanted.bind_tokens == Some(true) {
-        // to leave it out would be to give weaker tokens than were asked for
-        return Err(Problem::invalid_value("/bind_tokens", "Tokens cannot be bound to a device key here."));
-    }
     let named = Named {
         id: wanted.client_id.as_deref(),
         secret: wanted.client_secret.as_deref(),
@@ -106,10 +103,12 @@ async fn answer(app: &App, visit: Visit, parts: &http::request::Parts, body: Bod
     };
     let request = EnsureGuest {
         client: named.claim(&authorization, PATH),
-        bearer: authorization.bearer(),
+        token: authorization.access_token(),
         cookie: visit.cookie(app, &parts.headers),
         session_token: wanted.session_token.as_deref(),
-        session_type,
+        session_type: session_type(wanted.session_type.as_ref())?,
+        device: wanted.device.as_deref(),
+        bind_tokens: wanted.bind_tokens == Some(true),
         data: json::raw(wanted.data),
         persist: wanted.persist,
         user_id: wanted.user_id.as_deref(),

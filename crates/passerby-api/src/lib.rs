@@ -1,18 +1,30 @@
-//! The native doors: guests, one's own account, and operations. One file per resource; each handler reads the request
-//! with the kit, calls one use case of the core and dresses the outcome.
+//! The native doors: guests, one's own account, management by API key, and operations. One file per resource; each
+//! handler reads the request with the kit, calls one use case of the core and dresses the outcome.
 
+mod api_keys;
+mod asking;
 mod client;
 mod data;
+mod device_keys;
 mod document;
+mod epochs;
+mod epochs_stream;
 mod export;
 mod guests;
+mod hand_off;
 mod lane;
+mod manager;
 mod me;
 mod operations;
 mod process;
+mod qr;
+mod recovery;
 mod refresh;
 mod schema;
+mod schema_manage;
 mod sessions;
+mod users;
+mod users_sessions;
 mod view;
 
 use axum::{Router, routing::get};
@@ -37,10 +49,29 @@ fn native() -> OpenApiRouter<App> {
         .routes(routes!(me::get, me::erase))
         .routes(routes!(data::patch))
         .routes(routes!(data::operations))
-        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::list, sessions::end_all))
         .routes(routes!(sessions::end))
         .routes(routes!(sessions::logout))
         .routes(routes!(export::get))
+        .routes(routes!(device_keys::list, device_keys::add))
+        .routes(routes!(device_keys::name, device_keys::remove))
+        .routes(routes!(device_keys::notices))
+        .routes(routes!(hand_off::begin, hand_off::list, hand_off::withdraw))
+        .routes(routes!(hand_off::confirm))
+        .routes(routes!(hand_off::take))
+        .routes(routes!(recovery::make))
+        .routes(routes!(recovery::get, recovery::cancel))
+        .routes(routes!(recovery::recover))
+        .routes(routes!(users::list, users::create))
+        .routes(routes!(users::look, users::patch, users::erase))
+        .routes(routes!(users::hold, users::release))
+        .routes(routes!(users_sessions::list))
+        .routes(routes!(users_sessions::end))
+        .routes(routes!(users_sessions::revoke_all))
+        .routes(routes!(api_keys::list, api_keys::create))
+        .routes(routes!(api_keys::look, api_keys::patch, api_keys::remove))
+        .routes(routes!(api_keys::rotate))
+        .routes(routes!(epochs::get))
         .routes(routes!(operations::live))
         .routes(routes!(operations::ready))
         .routes(routes!(operations::metrics))

@@ -30,7 +30,7 @@ use crate::{
         (status = 304, description = "Nothing has changed since the version that is known"),
         (status = 401, description = "No credential, or a broken or ended one", body = ProblemDetails, content_type = "application/problem+json"),
     ),
-    security(("bearer" = []), ("cookie" = []))
+    security(("bearer" = []), ("dpop" = []), ("cookie" = []))
 )]
 pub(crate) async fn get(State(app): State<App>, visit: Visit, request: Request) -> Response {
     get_me(&app, visit, request).await
@@ -71,7 +71,7 @@ async fn look(app: &App, visit: Visit, parts: &Parts) -> Result<Response, Proble
         (status = 401, description = "No credential, or a broken or ended one", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 403, description = "By cookie from another site", body = ProblemDetails, content_type = "application/problem+json"),
     ),
-    security(("bearer" = []), ("cookie" = []))
+    security(("bearer" = []), ("dpop" = []), ("cookie" = []))
 )]
 pub(crate) async fn erase(State(app): State<App>, visit: Visit, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();

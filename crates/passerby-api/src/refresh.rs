@@ -35,6 +35,7 @@ struct Wanted<'a> {
     resource: Option<json::Text<'a>>,
     #[serde(borrow)]
     scope: Option<json::Text<'a>>,
+    bind_tokens: Option<bool>,
 }
 
 /// Refresh a session's tokens
@@ -46,6 +47,7 @@ struct Wanted<'a> {
     path = "/v1/refresh",
     operation_id = "refresh",
     tag = "Guests",
+    params(("DPoP" = Option<String>, Header, description = "A proof of the key that the tokens are, or are to be, bound to")),
     request_body = schema::RefreshBody,
     responses(
         (status = 200, description = "New tokens", body = schema::GuestAnswer),
@@ -73,6 +75,7 @@ pub(crate) async fn post_refresh(State(app): State<App>, visit: Visit, request: 
         refresh_token,
         audience: audience(wanted.audience.as_ref(), wanted.resource.as_ref())?,
         scope: wanted.scope.as_deref(),
+        bind_tokens: wanted.bind_tokens == Some(true),
     };
     let client = named.claim(&authorization, PATH);
     let renewed = app.core().refresh(&visit.caller(&app, &parts), client, request).await;

@@ -38,6 +38,11 @@ pub(crate) struct GuestRequest {
     resource: Option<String>,
     /// Scopes of that API, separated by spaces.
     scope: Option<String>,
+    /// Names the device and its key.
+    #[schema(max_length = 64)]
+    device: Option<String>,
+    /// Bind the tokens to the key of the DPoP proof.
+    bind_tokens: Option<bool>,
 }
 
 /// How a session's credential travels.
@@ -59,7 +64,7 @@ pub(crate) struct GuestAnswer {
     session: Session,
     /// For the `Authorization` header.
     access_token: Option<String>,
-    /// `Bearer`.
+    /// `Bearer`; `DPoP` where the tokens are bound to a key.
     token_type: Option<String>,
     /// Seconds that the access token lives.
     expires_in: Option<u64>,
@@ -237,6 +242,9 @@ pub(crate) struct Export {
     /// Counts what made older tokens void.
     epoch: i32,
     sessions: Vec<ExportedSession>,
+    device_keys: Vec<DeviceKey>,
+    recovery: Recovery,
+    notices: Vec<Notice>,
 }
 
 /// A session in an export.
@@ -288,4 +296,228 @@ pub(crate) struct ProblemDetails {
 pub(crate) struct Health {
     #[schema(examples("ok"))]
     status: String,
+}
+
+/// A device key.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the wire")]
+pub(crate) struct DeviceKey {
+    /// RFC 7638 with SHA-256, base64url.
+    thumbprint: String,
+    /// As the device or its owner named it.
+    name: Option<String>,
+    /// The client that brought it.
+    client_id: String,
+    #[schema(format = DateTime)]
+    created_at: String,
+    /// When a session that hangs on it was last used, as far as it was written.
+    #[schema(format = DateTime)]
+    last_used_at: String,
+    /// The caller's session hangs on it.
+    current: bool,
+}
+
+/// Device keys.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the wire")]
+pub(crate) struct DeviceKeys {
+    items: Vec<DeviceKey>,
+    cursor: Option<String>,
+}
+
+/// How a device key is to be named.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the wire")]
+pub(crate) struct DeviceKeyName {
+    /// Absent or empty: no name.
+    #[schema(max_length = 64)]
+    name: Option<String>,
+}
+
+/// Something that a user's sessions are told.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the wire")]
+pub(crate) struct Notice {
+    id: String,
+    /// `device_key.added`, `device_key.removed`, `hand_off.completed`, `hand_off.cancelled`, `recovery_code.made`,
+    /// `recovery.started`, `recovery.cancelled`, `recovery.completed`, `sessions.revoked`.
+    kind: String,
+    #[schema(format = DateTime)]
+    at: String,
+    /// The device, as it named itself.
+    device: Option<String>,
+}
+
+/// What a user's sessions are told.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the wire")]
+pub(crate) struct Notices {
+    items: Vec<Notice>,
+    cursor: Option<String>,
+}
+
+/// What becomes of the first device.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes the wire")]
+pub(crate) enum HandOffMode {
+    Share,
+    Move,
+}
+
+/// How a hand-off begins.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the wire")]
+pub(crate) struct HandOffRequest {
+    /// Default: `share`.
+    mode: Option<HandOffMode>,
+}
+
+/// A code for a second device.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the wire")]
+pub(crate) struct HandOff {
+    /// To be typed; case, hyphen and look-alike letters do not matter.
+    #[schema(examples("ABCD-EFGH"))]
+    code: String,
+    /// To be opened there.
+    #[schema(format = Uri)]
+    url: String,
+    mode: HandOffMode,
+    #[schema(format = DateTime)]
+    expires_at: String,
+    /// The link as a QR code: an SVG text.
+    qr: String,
+}
+
+/// A device that waits.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the wire")]
+pub(crate) struct WaitingDevice {
+    /// What to confirm.
+    id: String,
+    device: Option<String>,
+    /// Two digits that it shows.
+    check: String,
+    #[schema(format = DateTime)]
+    asked_at: String,
+    mode: HandOffMode,
+    #[schema(format = DateTime)]
+    expires_at: String,
+}
+
+/// Devices that wait.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the wire")]
+pub(crate) struct WaitingDevices {
+    items: Vec<WaitingDevice>,
+    cursor: Option<String>,
+}
+
+/// A confirmed hand-off.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the wire")]
+pub(crate) struct Confirmed {
+    id: String,
+    /// `confirmed`.
+    status: String,
+}
+
+/// A device that asks to be let in by a code.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the wire")]
+pub(crate) struct Asking {
+    /// The application.
+    client_id: Option<String>,
+    client_secret: Option<String>,
+    client_assertion: Option<String>,
+    client_assertion_type: Option<String>,
+    /// As it was shown.
+    code: String,
+    /// From the first answer; a device that shows a DPoP key needs none.
+    id: Option<String>,
+    /// Names the device.
+    #[schema(max_length = 64)]
+    device: Option<String>,
+    session_type: Option<SessionType>,
+    audience: Option<String>,
+    resource: Option<String>,
+    scope: Option<String>,
+    bind_tokens: Option<bool>,
+}
+
+/// Wait for the first device.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the wire")]
+pub(crate) struct Waiting {
+    /// To be shown beside the code.
+    id: String,
+    /// `waiting`.
+    status: String,
+    /// Two digits, shown on both devices.
+    check: String,
+    #[schema(format = DateTime)]
+    expires_at: String,
+}
+
+/// Still waiting, or in.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes the wire")]
+pub(crate) enum WaitingOrGuest {
+    Waiting(Waiting),
+    Guest(Box<GuestAnswer>),
+}
+
+/// A recovery code.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the wire")]
+pub(crate) struct RecoveryCode {
+    /// Twelve words.
+    code: String,
+}
+
+/// A recovery that waits.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the wire")]
+pub(crate) struct PendingRecovery {
+    id: String,
+    device: Option<String>,
+    #[schema(format = DateTime)]
+    asked_at: String,
+    #[schema(format = DateTime)]
+    ready_at: String,
+}
+
+/// How recovery stands.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the wire")]
+pub(crate) struct Recovery {
+    /// When the code was made; null without one.
+    #[schema(format = DateTime)]
+    created_at: Option<String>,
+    pending: Option<PendingRecovery>,
+}
+
+/// Ask again later.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the wire")]
+pub(crate) struct WaitingRecovery {
+    /// To be shown beside the code.
+    id: String,
+    /// `waiting`.
+    status: String,
+    #[schema(format = DateTime)]
+    ready_at: String,
+}
+
+/// The recovered guest.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the wire")]
+pub(crate) struct RecoveredGuest {
+    #[schema(inline)]
+    #[serde(flatten)]
+    guest: GuestAnswer,
+    /// Takes the place of the used code; shown this once.
+    recovery_code: String,
 }

@@ -1,7 +1,10 @@
 //! `/v1/me/sessions` and `POST /v1/logout`: the caller's sessions.
 
 use axum::{
-    extract::{Path, Request, State, rejection::PathRejection},
+    extract::{
+        Path, Query, Request, State,
+        rejection::{PathRejection, QueryRejection},
+    },
     response::Response,
 };
 use http::StatusCode;
@@ -11,6 +14,7 @@ use passerby_http::{
 };
 
 use crate::{
+    device_keys::Force,
     me::gone,
     schema::{self, ProblemDetails},
     view,
@@ -28,7 +32,7 @@ use crate::{
         (status = 200, description = "The caller's living sessions", body = schema::Sessions),
         (status = 401, description = "No credential, or a broken or ended one", body = ProblemDetails, content_type = "application/problem+json"),
     ),
-    security(("bearer" = []), ("cookie" = []))
+    security(("bearer" = []), ("dpop" = []), ("cookie" = []))
 )]
 pub(crate) async fn list(State(app): State<App>, visit: Visit, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
@@ -60,7 +64,7 @@ pub(crate) async fn list(State(app): State<App>, visit: Visit, request: Request)
         (status = 401, description = "No credential, or a broken or ended one", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 404, description = "None of the caller's sessions", body = ProblemDetails, content_type = "application/problem+json"),
     ),
-    security(("bearer" = []), ("cookie" = []))
+    security(("bearer" = []), ("dpop" = []), ("cookie" = []))
 )]
 pub(crate) async fn end(
     State(app): State<App>,
@@ -77,6 +81,38 @@ pub(crate) async fn end(
     Ok(answer::empty(StatusCode::NO_CONTENT))
 }
 
+/// Sign out everywhere
+///
+/// Ends every session, the caller's too, and voids every token at once. Device keys and the recovery code still open the
+/// guest; without either it would be lost, which needs `force`.
+#[utoipa::path(
+    delete,
+    path = "/v1/me/sessions",
+    operation_id = "endAllSessions",
+    tag = "Me",
+    params(("force" = Option<bool>, Query, description = "Even where no lasting way in is left")),
+    responses(
+        (status = 204, description = "Ended; a cookie is cleared"),
+        (status = 401, description = "No credential, or a broken or ended one", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 403, description = "By cookie from another site", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 409, description = "`last_way_in`", body = ProblemDetails, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = []), ("dpop" = []), ("cookie" = []))
+)]
+pub(crate) async fn end_all(
+    State(app): State<App>,
+    visit: Visit,
+    force: Result<Query<Force>, QueryRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    let authorization = Authorization::read(&parts.headers)?;
+    let access = visit.access(&app, &parts, &authorization)?;
+    let force = Force::read(force)?;
+    app.core().revoke_all(&visit.caller(&app, &parts), &access, force).await?;
+    Ok(gone(&app, visit, access.cookie.is_some()))
+}
+
 /// Log out
 ///
 /// Ends the session whose credential is shown.
@@ -90,7 +126,7 @@ pub(crate) async fn end(
         (status = 401, description = "No credential, or a broken or ended one", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 403, description = "By cookie from another site", body = ProblemDetails, content_type = "application/problem+json"),
     ),
-    security(("bearer" = []), ("cookie" = []))
+    security(("bearer" = []), ("dpop" = []), ("cookie" = []))
 )]
 pub(crate) async fn logout(State(app): State<App>, visit: Visit, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();

@@ -12,6 +12,12 @@ use passerby_http::{answer::Out, cookies};
 
 /// The user object.
 pub(crate) fn user(out: &mut Out, user: &UserView) {
+    user_members(out, user);
+    out.raw("}");
+}
+
+/// The user object without its closing brace, for those who have more to say.
+pub(crate) fn user_members(out: &mut Out, user: &UserView) {
     out.raw("{\"id\":").string(&user.id);
     out.raw(",\"kind\":\"").raw(user.kind.as_str());
     // compact JSON already
@@ -20,7 +26,7 @@ pub(crate) fn user(out: &mut Out, user: &UserView) {
     out.raw(",\"created_at\":").time(user.created_at);
     out.raw(",\"last_active_at\":").time(user.last_active_at);
     out.raw(",\"expires_at\":").time_or_null(user.expires_at);
-    out.raw(",\"stored\":").boolean(user.stored).raw("}");
+    out.raw(",\"stored\":").boolean(user.stored);
 }
 
 /// The session object.
@@ -68,6 +74,15 @@ fn tokens(out: &mut Out, tokens: &Tokens) {
 /// The answer to a creation, a resume or a refresh: 201 when it was created, else 200. `secure`: the issuer of the
 /// cookie that is to be cleared is https.
 pub(crate) fn ensured(ensured: &Ensured, secure: bool) -> Response {
+    guest(ensured, secure, None)
+}
+
+/// The answer to a recovery: the guest, and the code that takes the place of the used one.
+pub(crate) fn recovered(ensured: &Ensured, recovery_code: &str) -> Response {
+    guest(ensured, false, Some(recovery_code))
+}
+
+fn guest(ensured: &Ensured, secure: bool, recovery_code: Option<&str>) -> Response {
     let long = ensured.tokens.as_ref().map_or(0, |t| {
         let lengths = [t.refresh_token.as_ref(), t.session_token.as_ref()].into_iter().flatten().map(String::len);
         t.access_token.len() + lengths.sum::<usize>() + t.scope.as_ref().map_or(0, |s| s.len()) + 120
@@ -82,6 +97,9 @@ pub(crate) fn ensured(ensured: &Ensured, secure: bool) -> Response {
     session(&mut out, &ensured.session);
     if let Some(t) = &ensured.tokens {
         tokens(&mut out, t);
+    }
+    if let Some(code) = recovery_code {
+        out.raw(",\"recovery_code\":").string(code);
     }
     out.raw("}");
     let mut response = out.answer(if ensured.created { StatusCode::CREATED } else { StatusCode::OK });

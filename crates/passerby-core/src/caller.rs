@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::{Code, Error, id::TenantNo, settings::Tenant};
 
 /// Who asks, from where.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Caller<'a> {
     /// The tenant that the path or the host names; `None`: the client or the token names it.
     pub tenant: Option<TenantNo>,
@@ -13,6 +13,39 @@ pub struct Caller<'a> {
     pub address: IpAddr,
     /// What the browser says about where the request comes from.
     pub site: Site<'a>,
+    /// The DPoP proof that came along (RFC 9449), with what it must be for.
+    pub proof: Option<ProofClaim<'a>>,
+}
+
+/// A DPoP proof as it came, and the request that it must name.
+#[derive(Clone)]
+pub struct ProofClaim<'a> {
+    /// The proof; `None`: more than one header, or one that is not text.
+    pub jwt: Option<&'a str>,
+    /// The request's method.
+    pub method: &'a str,
+    /// The path as it was asked for: with the tenant's prefix, without the query.
+    pub path: &'a str,
+    /// In development: scheme and host that the request itself names, which count beside the issuer's.
+    pub own_origin: Option<Box<str>>,
+}
+
+/// An access token and the scheme under which it was shown.
+#[derive(Clone, Copy)]
+pub struct AccessToken<'a> {
+    /// The token.
+    pub text: &'a str,
+    /// How it was shown.
+    pub scheme: Scheme,
+}
+
+/// An authorization scheme for access tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// RFC 6750.
+    Bearer,
+    /// RFC 9449 section 7.1: with a proof.
+    DPoP,
 }
 
 /// Where a request comes from, as `Origin` and `Sec-Fetch-Site` tell.
@@ -81,15 +114,15 @@ pub struct ClientClaim<'a> {
     pub endpoint: &'a str,
 }
 
-/// A bearer token and a cookie, as sent.
+/// An access token and a cookie, as sent.
 #[derive(Clone, Copy, Default)]
 pub struct Access<'a> {
-    /// `Authorization: Bearer`; wins over the cookie.
-    pub bearer: Option<&'a str>,
+    /// `Authorization`; wins over the cookie.
+    pub token: Option<AccessToken<'a>>,
     /// The session cookie.
     pub cookie: Option<&'a str>,
     /// The request changes something: then the cookie needs a good [`Site`].
     pub change: bool,
 }
 
-opaque_debug!(ClientClaim<'_>, Access<'_>);
+opaque_debug!(ClientClaim<'_>, Access<'_>, ProofClaim<'_>, AccessToken<'_>);

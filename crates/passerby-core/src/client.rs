@@ -9,8 +9,9 @@ use serde::Deserialize;
 use crate::{
     Code, Error, Timestamp,
     caller::{Caller, ClientClaim, Site},
+    dpop::Thumbprint,
     id::{SessionId, UserId},
-    model::{LookUp, LookUpKind},
+    model::{LookUp, LookUpKind, SessionKind},
     passerby::Passerby,
     port::{Act, CommitError},
     settings::{Client, Tenant},
@@ -206,6 +207,27 @@ impl KnownClient {
             return Err(Error::at(Code::UnauthorizedClient, "client_id", "This client may not make guests."));
         }
         Ok(())
+    }
+
+    /// The key that tokens are to be bound to: on request, or because the client's setting says so. `None`: to none.
+    ///
+    /// # Errors
+    /// [`Code::InvalidDpopProof`] where no proof came along, [`Code::InvalidValue`] for a cookie, which no proof goes with.
+    pub(crate) fn binding(
+        &self,
+        asked: bool,
+        key: Option<Thumbprint>,
+        kind: SessionKind,
+    ) -> Result<Option<Thumbprint>, Error> {
+        if !asked && !self.client.dpop_bound_access_tokens {
+            return Ok(None);
+        }
+        if kind == SessionKind::Cookie {
+            let field = if asked { "/bind_tokens" } else { "/session_type" };
+            return Err(Error::at(Code::InvalidValue, field, "A cookie cannot be bound to a key."));
+        }
+        let missing = || Error::at(Code::InvalidDpopProof, "DPoP", "Tokens are bound to a key; show its proof.");
+        key.ok_or_else(missing).map(Some)
     }
 
     /// A browser origin must be ours or on the client's list (security checklist 1).

@@ -61,6 +61,25 @@ pub enum Code {
     InvalidScope,
     /// The grant type is not known here.
     UnsupportedGrantType,
+    /// The proof names no nonce of ours, or one that is too old (RFC 9449 section 8): ask again with the one that comes
+    /// along.
+    UseDpopNonce,
+    /// The proof is missing, broken, of another request or key, or was used before (RFC 9449 section 4.3).
+    InvalidDpopProof,
+    /// The device key is another guest's.
+    DeviceKeyTaken,
+    /// The user has as many device keys as may be.
+    TooManyDeviceKeys,
+    /// The last way in is not removed by accident.
+    LastWayIn,
+    /// The hand-off or recovery code is wrong, used, cancelled or over.
+    InvalidCode,
+    /// Two devices asked with one code.
+    HandOffCancelled,
+    /// Another device waits with this code already.
+    RecoveryPending,
+    /// The API key is good, but not for this.
+    InsufficientScope,
     /// `If-Match` names another version.
     PreconditionFailed,
     /// There is no such thing.
@@ -103,6 +122,15 @@ impl Code {
             Self::InvalidTarget => "invalid_target",
             Self::InvalidScope => "invalid_scope",
             Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::UseDpopNonce => "use_dpop_nonce",
+            Self::InvalidDpopProof => "invalid_dpop_proof",
+            Self::DeviceKeyTaken => "device_key_taken",
+            Self::TooManyDeviceKeys => "too_many_device_keys",
+            Self::LastWayIn => "last_way_in",
+            Self::InvalidCode => "invalid_code",
+            Self::HandOffCancelled => "hand_off_cancelled",
+            Self::RecoveryPending => "recovery_pending",
+            Self::InsufficientScope => "insufficient_scope",
             Self::PreconditionFailed => "precondition_failed",
             Self::NotFound => "not_found",
             Self::TooManyRequests => "too_many_requests",
@@ -127,12 +155,14 @@ pub struct Error {
     pub wait: Option<Duration>,
     /// Why a profile refused an edit ([`Code::Data`]).
     pub fault: Option<crate::profile::Fault>,
+    /// An access token was shown: a refusal of its proof is a 401 (RFC 9449 section 9), where it is a 400 else.
+    pub token_shown: bool,
 }
 
 impl Error {
     /// A code with its sentence.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, field: None, detail: detail.into(), wait: None, fault: None }
+        Self { code, field: None, detail: detail.into(), wait: None, fault: None, token_shown: false }
     }
 
     /// The same with the culprit's name.
@@ -171,7 +201,7 @@ impl From<StoreError> for Error {
 impl From<EditError> for Error {
     fn from(e: EditError) -> Self {
         let field = (!e.field.is_empty()).then(|| e.field.into());
-        Self { code: Code::Data, field, detail: e.detail.into(), wait: None, fault: Some(e.fault) }
+        Self { code: Code::Data, field, detail: e.detail.into(), wait: None, fault: Some(e.fault), token_shown: false }
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::{
     Code, Error, Timestamp,
-    caller::{Access, Caller},
+    caller::{Access, AccessToken, Caller, Scheme},
+    dpop::Thumbprint,
     id::{SessionId, UserId},
     model::{Kind, NewGuest, Session, SessionKind, Standing, USER_MARK, User},
     passerby::Passerby,
@@ -50,6 +51,24 @@ pub(crate) struct Stored {
     pub(crate) sessions: Vec<Session>,
 }
 
+/// What a credential says about the key that it is bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Binding {
+    /// It names the key, or says by naming none that there is none: the session must say the same.
+    Says(Option<Thumbprint>),
+    /// It says nothing: the session alone knows.
+    Silent,
+}
+
+/// Whose proof came along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Proven {
+    /// Nobody shows the credential as their own: introspection.
+    Unasked,
+    /// This key's; `None`: no proof.
+    Key(Option<Thumbprint>),
+}
+
 /// What a credential says about the session behind it.
 pub(crate) struct Claimed<'a> {
     pub(crate) user: UserId,
@@ -63,6 +82,34 @@ pub(crate) struct Claimed<'a> {
     pub(crate) jti: Option<[u8; 16]>,
     /// Idle time counts for a floating session (the Auth0 dialect counts the lifetime only).
     pub(crate) idles: bool,
+    pub(crate) binding: Binding,
+    pub(crate) proven: Proven,
+}
+
+impl<'a> Claimed<'a> {
+    /// A stored session, named by something that says nothing else.
+    pub(crate) fn stored(
+        user: UserId,
+        session: SessionId,
+        epoch: i32,
+        client: &'a Arc<Client>,
+        proven: Proven,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            user,
+            session,
+            epoch,
+            client,
+            floating: None,
+            issued_at: now,
+            absolute: None,
+            jti: None,
+            idles: true,
+            binding: Binding::Silent,
+            proven,
+        }
+    }
 }
 
 fn ended() -> Error {
@@ -71,6 +118,10 @@ fn ended() -> Error {
 
 fn expired() -> Error {
     Error::new(Code::SessionExpired, "The session is past its end.")
+}
+
+fn unproven() -> Error {
+    Error::at(Code::InvalidDpopProof, "DPoP", "The credential is bound to a key; show that key's proof beside it.")
 }
 
 fn denied() -> Error {
@@ -142,9 +193,18 @@ pub(crate) fn decide(
     if session.parent.is_some_and(|p| standing.session(p).is_none_or(|p| p.ended_at.is_some())) {
         return Err(ended());
     }
+    if matches!(claimed.binding, Binding::Says(key) if key.as_ref() != session.bound_to()) {
+        return Err(ended());
+    }
     let ends = rules.ends(session.created_at, session.active_at);
     if ends.idle <= now {
         return Err(expired());
+    }
+    // last: to somebody without the key an ended session and a living one look different only by their end
+    if let (Proven::Key(key), Some(bound)) = (claimed.proven, session.bound_to())
+        && key.as_ref() != Some(bound)
+    {
+        return Err(unproven());
     }
     if session.has_denied_tokens && claimed.jti.is_some_and(|jti| standing.marked(&jti, now)) {
         return Err(denied());
@@ -184,6 +244,7 @@ impl Held {
             data: floating.metadata.clone(),
             server_data: None,
             entry: floating.entry.clone(),
+            held: false,
         };
         let session = Session {
             id: self.session,
@@ -198,8 +259,10 @@ impl Held {
             has_denied_tokens: false,
             metadata: None,
             parent: None,
+            key: None,
+            bound: false,
         };
-        Some(Box::new(NewGuest { user, session }))
+        Some(Box::new(NewGuest { user, session, items: Vec::new() }))
     }
 
     /// Until when an ended session must stay marked: no floating token of it lives longer. A stored session needs no
@@ -209,6 +272,22 @@ impl Held {
         match &self.row {
             Row::Stored(stored) if stored.user.chosen_by.is_none() => None,
             _ => Some(self.ends.absolute.max(self.created_at.plus(self.tenant.longest_lifetime()))),
+        }
+    }
+
+    /// The device key that the session hangs on.
+    pub(crate) fn device_key(&self) -> Option<&Thumbprint> {
+        match &self.row {
+            Row::Stored(stored) => stored.session.key.as_ref(),
+            Row::Floating(_) => None,
+        }
+    }
+
+    /// The key that the session's tokens are bound to.
+    pub(crate) fn bound_to(&self) -> Option<&Thumbprint> {
+        match &self.row {
+            Row::Stored(stored) => stored.session.bound_to(),
+            Row::Floating(_) => None,
         }
     }
 
@@ -255,7 +334,13 @@ impl Passerby {
     }
 
     /// Holds what an access token names, without asking whom it is for.
-    pub(crate) async fn hold_seen(&self, seen: &Seen, person: &SeenPerson, now: Timestamp) -> Result<Held, Error> {
+    pub(crate) async fn hold_seen(
+        &self,
+        seen: &Seen,
+        person: &SeenPerson,
+        proven: Proven,
+        now: Timestamp,
+    ) -> Result<Held, Error> {
         let settings = self.settings();
         let tenant = settings.tenant(seen.tenant).ok_or_else(ended)?;
         let claimed = Claimed {
@@ -268,6 +353,8 @@ impl Passerby {
             absolute: None,
             jti: Some(seen.jti),
             idles: true,
+            binding: Binding::Says(seen.cnf),
+            proven,
         };
         let held = self.hold(tenant, &claimed, now).await.map_err(|e| match e.code {
             // to a bearer an idle session has simply ended
@@ -281,14 +368,51 @@ impl Passerby {
         Ok(held)
     }
 
-    /// An access token for our own endpoints, with its session.
-    pub(crate) async fn hold_bearer(
+    /// An access token for our own endpoints, with its session; with its proof where it is bound.
+    pub(crate) async fn hold_access(
         &self,
         caller: &Caller<'_>,
-        token: &str,
+        token: AccessToken<'_>,
         now: Timestamp,
     ) -> Result<(Arc<Seen>, Held), Error> {
-        let seen = self.read_access_token(token, now)?;
+        let seen = self.read_own(caller, token, now)?;
+        let key = match token.scheme {
+            Scheme::Bearer => None,
+            Scheme::DPoP => {
+                let settings = self.settings();
+                let tenant = settings.tenant(seen.tenant).ok_or_else(ended)?;
+                self.proven(caller, tenant, Some(token), now).await?
+            }
+        };
+        self.hold_proven(seen, key, now).await
+    }
+
+    /// The same, where the request's proof was checked already.
+    pub(crate) async fn hold_proven(
+        &self,
+        seen: Arc<Seen>,
+        key: Option<Thumbprint>,
+        now: Timestamp,
+    ) -> Result<(Arc<Seen>, Held), Error> {
+        let Some(person) = &seen.person else {
+            return Err(Error::new(Code::InvalidToken, "The access token is a client's own, not a person's."));
+        };
+        if seen.cnf.is_some() && seen.cnf != key {
+            return Err(Error { token_shown: true, ..unproven() });
+        }
+        let held = self.hold_seen(&seen, person, Proven::Key(seen.cnf), now).await?;
+        Ok((seen, held))
+    }
+
+    /// Reads an access token that was shown to us: for this server, of this tenant, under its own scheme (RFC 9449
+    /// section 7.1: a bound token is none to a bearer).
+    pub(crate) fn read_own(
+        &self,
+        caller: &Caller<'_>,
+        token: AccessToken<'_>,
+        now: Timestamp,
+    ) -> Result<Arc<Seen>, Error> {
+        let seen = self.read_access_token(token.text, now)?;
         let wrong = |detail| Err(Error::new(Code::InvalidToken, detail));
         if caller.tenant.is_some_and(|no| no != seen.tenant) {
             return wrong("The access token is another tenant's.");
@@ -296,11 +420,16 @@ impl Passerby {
         if !seen.for_issuer {
             return wrong("The access token is for an API, not for this server.");
         }
-        let Some(person) = &seen.person else {
-            return wrong("The access token is a client's own, not a person's.");
-        };
-        let held = self.hold_seen(&seen, person, now).await?;
-        Ok((seen.clone(), held))
+        match (token.scheme, seen.cnf) {
+            // the culprit's name makes a door ask for the scheme
+            (Scheme::Bearer, Some(_)) => Err(Error::at(
+                Code::InvalidToken,
+                "DPoP",
+                "The access token is bound to a key: show it as DPoP, with a proof.",
+            )),
+            (Scheme::DPoP, None) => wrong("The access token is bound to no key: show it as Bearer."),
+            _ => Ok(seen),
+        }
     }
 
     /// Holds what a session token or a cookie names. The session's client is found by the token.
@@ -310,6 +439,7 @@ impl Passerby {
         what: Sealed,
         token: &str,
         idles: bool,
+        proven: Proven,
         now: Timestamp,
     ) -> Result<Held, Error> {
         let broken = || Error::at(Code::InvalidSessionToken, "session_token", "The session token is not valid.");
@@ -333,6 +463,8 @@ impl Passerby {
             absolute: Some(seen.expires_at),
             jti: None,
             idles,
+            binding: Binding::Says(seen.cnf),
+            proven,
         };
         self.hold(tenant, &claimed, now).await
     }
@@ -348,16 +480,18 @@ impl Passerby {
         access: &Access<'_>,
         now: Timestamp,
     ) -> Result<Held, Error> {
-        if let Some(token) = access.bearer {
-            return Ok(self.hold_bearer(caller, token, now).await?.1);
+        if let Some(token) = access.token {
+            return Ok(self.hold_access(caller, token, now).await?.1);
         }
         let Some(cookie) = access.cookie else {
             return Err(Error::new(Code::Unauthenticated, "This needs an access token or the session cookie."));
         };
-        let held = self.hold_session(caller, Sealed::Cookie, cookie, true, now).await.map_err(|e| match e.code {
-            Code::InvalidSessionToken | Code::SessionExpired => ended(),
-            _ => e,
-        })?;
+        let held = self.hold_session(caller, Sealed::Cookie, cookie, true, Proven::Key(None), now).await.map_err(
+            |e| match e.code {
+                Code::InvalidSessionToken | Code::SessionExpired => ended(),
+                _ => e,
+            },
+        )?;
         if access.change {
             caller.site.may_change_by_cookie(&held.tenant)?;
         } else {

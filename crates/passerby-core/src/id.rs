@@ -75,6 +75,18 @@ pub struct TenantNo(pub i32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientNo(pub i32);
 
+impl ClientNo {
+    /// No client: of a user that a back end made. Stores number clients from 1.
+    pub const NONE: Self = Self(0);
+}
+
+/// Whether a caller may choose this text as a user's id: 1 to 255 printable characters, not all of them blank.
+pub(crate) fn may_be_chosen(id: &str) -> bool {
+    let printable =
+        |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
+    (1..=255).contains(&id.chars().count()) && id.chars().all(printable) && !id.trim().is_empty()
+}
+
 /// Makes time-ordered ids. Ids never fall behind the last one made here, even when the wall clock does: the stores
 /// append at one end of their trees only while ids grow.
 #[derive(Debug, Default)]

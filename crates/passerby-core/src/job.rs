@@ -31,6 +31,7 @@ pub(crate) struct Jobs {
     beat: AtomicI64,
     sweep: AtomicI64,
     limits: AtomicI64,
+    key_uses: AtomicI64,
     declared_keys: AtomicBool,
 }
 
@@ -45,6 +46,7 @@ impl Jobs {
             beat: AtomicI64::new(i64::MIN / 2),
             sweep: AtomicI64::new(monotonic),
             limits: AtomicI64::new(monotonic),
+            key_uses: AtomicI64::new(monotonic),
             declared_keys: AtomicBool::new(false),
         }
     }
@@ -76,6 +78,11 @@ impl Passerby {
         if Jobs::due(&self.jobs.limits, monotonic, seconds(5)) {
             self.tidy_limits();
         }
+        if Jobs::due(&self.jobs.key_uses, monotonic, seconds(60))
+            && let Err(e) = self.flush_key_uses().await
+        {
+            tracing::warn!(error = %e, "uses of API keys were not written; they will be tried again");
+        }
         if Jobs::due(&self.jobs.keys, monotonic, seconds(5))
             && let Err(e) = self.reload_keys().await
         {
@@ -101,10 +108,12 @@ impl Passerby {
 
     async fn sweep(&self) {
         let settings = self.settings();
+        // an access token that an epoch voids lives no longer, clocks that differ included
+        let epochs_before = self.now().minus(settings.longest_access_token() + Duration::from_mins(5));
         for tenant in &settings.tenants {
             // short transactions: other writers go between two of them
             for _ in 0..20 {
-                match self.commit(tenant.no, None, Act::Sweep { limit: 500 }).await {
+                match self.commit(tenant.no, None, Act::Sweep { limit: 500, epochs_before }).await {
                     Ok(crate::port::Committed::Swept(n)) if n > 0 => {}
                     Ok(_) => break,
                     Err(e) => {
@@ -178,6 +187,9 @@ impl Passerby {
     pub async fn stop(&self) {
         if let Err(e) = self.flush_touches().await {
             tracing::warn!(error = %e, "the last touches were not written");
+        }
+        if let Err(e) = self.flush_key_uses().await {
+            tracing::warn!(error = %e, "the last uses of API keys were not written");
         }
         self.store.close().await;
     }

@@ -15,22 +15,31 @@ macro_rules! opaque_debug {
     };
 }
 
+pub mod api_key;
 pub mod caller;
 mod client;
+pub mod code;
+pub mod device;
+mod dpop;
+pub mod epoch;
 pub mod error;
 pub mod guest;
+pub mod hand_off;
 mod hold;
 pub mod id;
 mod job;
 pub mod key;
 mod limit;
+pub mod manage;
 pub mod me;
 mod mint;
 pub mod model;
+pub mod notice;
 pub mod oauth;
 mod passerby;
 pub mod port;
 pub mod profile;
+pub mod recovery;
 pub mod renew;
 pub mod secret;
 pub mod settings;

@@ -2,10 +2,11 @@
 //! port, so tests hold it still.
 
 use std::{
+    collections::HashMap,
     net::IpAddr,
     num::NonZeroU32,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -134,8 +135,71 @@ fn address_key(address: IpAddr, coarse: bool) -> u64 {
     }
 }
 
+/// So many wrong codes from one address within [`WRONG_WINDOW_MS`], then nothing more is looked at.
+const MOST_WRONG: u32 = 10;
+
+/// Ten minutes.
+const WRONG_WINDOW_MS: i64 = 600_000;
+
+/// Guesses at hand-off and recovery codes, by tenant and address. A guess is counted before it is looked at and taken back
+/// when it was right, so that guesses at the same moment are counted too.
+#[derive(Default)]
+pub(crate) struct WrongCodes {
+    by_address: Mutex<HashMap<(TenantNo, u64), (u32, i64)>>,
+}
+
+impl WrongCodes {
+    fn map(&self) -> MutexGuard<'_, HashMap<(TenantNo, u64), (u32, i64)>> {
+        self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn key(map: &HashMap<(TenantNo, u64), (u32, i64)>, tenant: TenantNo, address: IpAddr) -> (TenantNo, u64) {
+        (tenant, address_key(address, map.len() > MOST_KEYS))
+    }
+
+    /// Counts a guess; refuses it where too many were wrong. `monotonic`: milliseconds.
+    ///
+    /// # Errors
+    /// [`Code::TooManyRequests`] with the wait.
+    pub(crate) fn guess(&self, tenant: TenantNo, address: IpAddr, monotonic: i64) -> Result<(), Error> {
+        let mut map = self.map();
+        let key = Self::key(&map, tenant, address);
+        let (count, since) = map.entry(key).or_insert((0, monotonic));
+        if monotonic - *since >= WRONG_WINDOW_MS {
+            (*count, *since) = (0, monotonic);
+        }
+        if *count >= MOST_WRONG {
+            let left = Duration::from_millis((*since + WRONG_WINDOW_MS - monotonic).unsigned_abs());
+            return Err(Error::new(
+                Code::TooManyRequests,
+                "Too many wrong codes from this address; wait and try again.",
+            )
+            .after(left));
+        }
+        *count += 1;
+        Ok(())
+    }
+
+    /// The guess was right: it does not count.
+    pub(crate) fn right(&self, tenant: TenantNo, address: IpAddr) {
+        let mut map = self.map();
+        let key = Self::key(&map, tenant, address);
+        if let Some((count, _)) = map.get_mut(&key) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                map.remove(&key);
+            }
+        }
+    }
+
+    /// Forgets what no longer counts.
+    pub(crate) fn tidy(&self, monotonic: i64) {
+        self.map().retain(|_, (_, since)| monotonic - *since < WRONG_WINDOW_MS);
+    }
+}
+
 /// What limiters are kept by.
-pub(crate) type TenantLimits = std::collections::HashMap<TenantNo, Limits>;
+pub(crate) type TenantLimits = HashMap<TenantNo, Limits>;
 
 #[cfg(test)]
 mod tests {
@@ -177,6 +241,27 @@ mod tests {
         // the mapped form of the same address is the same visitor
         assert!(limits.creation("::ffff:203.0.113.9".parse().unwrap(), ClientNo(1)).is_err());
         limits.tidy();
+    }
+
+    #[test]
+    fn line_38_ten_wrong_codes_then_none_is_looked_at() {
+        let wrong = WrongCodes::default();
+        let (a, b): (IpAddr, IpAddr) = ("203.0.113.9".parse().unwrap(), "203.0.113.10".parse().unwrap());
+        let tenant = TenantNo(1);
+        for n in 0..100 {
+            wrong.guess(tenant, a, n).unwrap();
+            wrong.right(tenant, a);
+        }
+        for n in 0..10 {
+            wrong.guess(tenant, a, 1000 + n).unwrap();
+        }
+        let e = wrong.guess(tenant, a, 2000).unwrap_err();
+        assert_eq!((e.code, e.wait), (Code::TooManyRequests, Some(Duration::from_millis(599_000))));
+        wrong.guess(tenant, b, 2000).unwrap();
+        wrong.guess(TenantNo(2), a, 2000).unwrap();
+        wrong.tidy(600_999);
+        wrong.guess(tenant, a, 600_999).unwrap_err();
+        wrong.guess(tenant, a, 601_000).unwrap();
     }
 
     #[test]

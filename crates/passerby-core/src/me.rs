@@ -7,12 +7,16 @@ use passerby_jose::sha256;
 use crate::{
     Code, Error, Timestamp,
     caller::{Access, Caller},
+    device::DeviceKeyView,
     hold::{Held, Row},
     id::SessionId,
     model::{Kind, Session, SessionKind},
+    notice::Notice,
     passerby::{Passerby, count},
     port::{Act, CommitError, Committed, EditProfile, Half, OperationKey},
     profile::Edit,
+    recovery::RecoveryState,
+    settings::Tenant,
     token::Dress,
 };
 
@@ -120,6 +124,12 @@ pub struct Export {
     pub epoch: i32,
     /// Sessions, living and ended, newest first, with their own metadata.
     pub sessions: Vec<ExportedSession>,
+    /// Device keys, newest first.
+    pub device_keys: Vec<DeviceKeyView>,
+    /// How recovery stands.
+    pub recovery: RecoveryState,
+    /// What the sessions were told, newest first.
+    pub notices: Vec<Notice>,
 }
 
 /// A session in an export.
@@ -133,19 +143,25 @@ pub struct ExportedSession {
     pub metadata: Option<Box<str>>,
 }
 
-impl Held {
-    fn view_of(&self, s: &Session) -> SessionView {
-        let ends = self.tenant.rules_of(s.client).ends(s.created_at, s.active_at);
-        SessionView {
+impl SessionView {
+    pub(crate) fn of(tenant: &Tenant, s: &Session, current: bool) -> Self {
+        let ends = tenant.rules_of(s.client).ends(s.created_at, s.active_at);
+        Self {
             id: s.id,
-            client_id: self.tenant.client_id(s.client).into(),
+            client_id: tenant.client_id(s.client).into(),
             kind: s.kind,
             created_at: s.created_at,
             last_active_at: s.active_at,
             idle_expires_at: ends.idle,
             expires_at: ends.absolute,
-            current: s.id == self.session,
+            current,
         }
+    }
+}
+
+impl Held {
+    fn view_of(&self, s: &Session) -> SessionView {
+        SessionView::of(&self.tenant, s, s.id == self.session)
     }
 
     /// The caller's session.
@@ -217,8 +233,8 @@ impl Passerby {
     /// # Errors
     /// As for [`Passerby::me`].
     pub async fn userinfo(&self, caller: &Caller<'_>, access: &Access<'_>) -> Result<Me, Error> {
-        let Some(token) = access.bearer else { return self.me(caller, access).await };
-        let (seen, held) = self.hold_bearer(caller, token, self.now()).await?;
+        let Some(token) = access.token else { return self.me(caller, access).await };
+        let (seen, held) = self.hold_access(caller, token, self.now()).await?;
         let mut user = held.user_view(Dress::default());
         user.id = seen.subject.to_string();
         Ok(Me { user, session: held.session_view() })
@@ -366,8 +382,16 @@ impl Passerby {
     /// # Errors
     /// As for [`Passerby::me`].
     pub async fn export_me(&self, caller: &Caller<'_>, access: &Access<'_>) -> Result<Export, Error> {
-        let held = self.hold_caller(caller, access, self.now()).await?;
+        let now = self.now();
+        let held = self.hold_caller(caller, access, now).await?;
         let user = held.user_view(Dress::default());
+        let items = match &held.row {
+            Row::Stored(_) => self.store.items(held.tenant.no, held.user, None).await?,
+            Row::Floating(_) => Vec::new(),
+        };
+        let device_keys = crate::device::views_of(&held, &items)?;
+        let recovery = crate::recovery::state_of(&items)?;
+        let notices = crate::notice::views_of(&items, now)?;
         Ok(match &held.row {
             Row::Floating(floating) => Export {
                 user,
@@ -376,6 +400,9 @@ impl Passerby {
                 client_id: held.client.id.clone(),
                 epoch: held.epoch,
                 sessions: vec![ExportedSession { view: held.session_view(), ended_at: None, metadata: None }],
+                device_keys,
+                recovery,
+                notices,
             },
             Row::Stored(stored) => Export {
                 user,
@@ -392,6 +419,9 @@ impl Passerby {
                         metadata: s.metadata.clone(),
                     })
                     .collect(),
+                device_keys,
+                recovery,
+                notices,
             },
         })
     }
@@ -405,6 +435,7 @@ impl Passerby {
         let held = self.hold_caller(caller, access, now).await?;
         let mark_until = now.plus(held.tenant.longest_lifetime());
         self.commit(held.tenant.no, None, Act::Erase { user: held.user, mark_until }).await?;
+        self.note_epoch(held.tenant.no, held.user, held.epoch + 1, held.chosen_id(), now);
         count(&self.counts().erased);
         Ok(())
     }
@@ -415,7 +446,7 @@ impl Passerby {
 ///
 /// # Errors
 /// [`Code::InvalidValue`] for what is no entity tag at all.
-fn parse_if_match(text: &str) -> Result<Option<i64>, Error> {
+pub(crate) fn parse_if_match(text: &str) -> Result<Option<i64>, Error> {
     let bad = || Error::at(Code::InvalidValue, "If-Match", "Expected an entity tag such as \"3\", or *.");
     if text.trim() == "*" {
         return Ok(None);

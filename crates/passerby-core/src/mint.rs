@@ -13,6 +13,7 @@ use crate::{
         access::{AccessClaims, Person},
         refresh::RefreshToken,
         session::{MOST_CARRIED, SessionClaims},
+        token_type,
     },
 };
 
@@ -61,6 +62,7 @@ impl Passerby {
             issued_at: now,
             expires_at,
             jti: jti.unwrap_or_else(|| token_id(self.random.as_ref())),
+            cnf: held.bound_to(),
             person: Some(Person {
                 session: held.session,
                 anonymous: held.kind == Kind::Anonymous,
@@ -84,7 +86,7 @@ impl Passerby {
         }
         Ok(Tokens {
             access_token,
-            token_type: "Bearer",
+            token_type: token_type(held.bound_to()),
             expires_in: (expires_at.seconds() - now.seconds()).max(0) as u64,
             refresh_token,
             session_token,
@@ -114,6 +116,7 @@ impl Passerby {
                 expires_at: held.ends.absolute,
                 metadata: if metadata.len() <= MOST_CARRIED { metadata } else { "{}" },
                 epoch: held.epoch,
+                cnf: held.bound_to(),
                 floating: match &held.row {
                     Row::Floating(floating) => Some(floating),
                     Row::Stored(_) => None,

@@ -68,6 +68,8 @@ pub struct User {
     pub server_data: Option<Box<str>>,
     /// Where the guest came in, as the app said (at most 64 characters).
     pub entry: Option<Box<str>>,
+    /// Held by an API key: never culled.
+    pub held: bool,
 }
 
 /// How a session's credential travels.
@@ -125,6 +127,18 @@ pub struct Session {
     pub metadata: Option<Box<str>>,
     /// The cookie session from which this one was opened for another client.
     pub parent: Option<SessionId>,
+    /// The device key that opened it, or that was added by it: the RFC 7638 SHA-256 thumbprint. The key comes back to
+    /// this session while it lives.
+    pub key: Option<[u8; 32]>,
+    /// Its tokens are bound to `key` (`cnf.jkt`, RFC 9449 section 6) and of no use without it.
+    pub bound: bool,
+}
+
+impl Session {
+    /// The key that its tokens are bound to.
+    pub fn bound_to(&self) -> Option<&[u8; 32]> {
+        self.key.as_ref().filter(|_| self.bound)
+    }
 }
 
 /// The bare id of something that ended, kept so that no old token brings it back.
@@ -139,6 +153,104 @@ pub struct Mark {
 /// The id under which a user itself is marked.
 pub const USER_MARK: [u8; 16] = [0; 16];
 
+/// What an [`Item`] is; its number is part of the row's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ItemKind {
+    /// A device key.
+    DeviceKey,
+    /// A hand-off under way.
+    HandOff,
+    /// The recovery code, and a recovery that waits.
+    Recovery,
+    /// Something that the user's sessions are told.
+    Notice,
+}
+
+impl ItemKind {
+    /// The number that stores keep.
+    pub fn number(self) -> i16 {
+        match self {
+            Self::DeviceKey => 1,
+            Self::HandOff => 2,
+            Self::Recovery => 3,
+            Self::Notice => 4,
+        }
+    }
+
+    /// From the number that stores keep.
+    pub fn from_number(n: i64) -> Option<Self> {
+        [Self::DeviceKey, Self::HandOff, Self::Recovery, Self::Notice].into_iter().find(|k| i64::from(k.number()) == n)
+    }
+
+    /// The look-up by which an item of this kind is found: its hash is the item's id.
+    pub fn look_up(self) -> Option<LookUpKind> {
+        match self {
+            Self::DeviceKey => Some(LookUpKind::DeviceKey),
+            Self::HandOff => Some(LookUpKind::HandOff),
+            Self::Recovery => Some(LookUpKind::Recovery),
+            Self::Notice => None,
+        }
+    }
+}
+
+/// A small thing that belongs to a user (one row of `items`). The core alone knows what its body says; stores keep it,
+/// and change it only where its revision is the one that the decision saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// What it is.
+    pub kind: ItemKind,
+    /// Its key beside the user's and the kind: the hash of its look-up, where the kind has one.
+    pub id: [u8; 32],
+    /// Counts its changes, from 1.
+    pub revision: i32,
+    /// From here on it is dead, and swept.
+    pub ends_at: Timestamp,
+    /// JSON.
+    pub body: Box<str>,
+}
+
+/// A raised epoch (one row of `epochs`): tokens of the user with a lower one are dead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpochRow {
+    /// Tenant.
+    pub tenant: TenantNo,
+    /// When it was decided, a whole second, rounded down.
+    pub at: Timestamp,
+    /// Whose.
+    pub user: UserId,
+    /// The epoch from then on.
+    pub epoch: i32,
+    /// The user's id as the caller chose it.
+    pub chosen_id: Option<Box<str>>,
+}
+
+/// An API key at rest (one row of `api_keys`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKeyRow {
+    /// Its tenant.
+    pub tenant: TenantNo,
+    /// Its id.
+    pub id: uuid::Uuid,
+    /// Counts its changes, from 1.
+    pub revision: i32,
+    /// SHA-256 of its text.
+    pub hash: [u8; 32],
+    /// SHA-256 of the text before the last rotation, and until when that is still taken.
+    pub previous: Option<([u8; 32], Timestamp)>,
+    /// The beginning of its text, shown so that people can tell keys apart.
+    pub prefix: Box<str>,
+    /// For people.
+    pub name: Box<str>,
+    /// What it may do: JSON that the core reads and writes.
+    pub grants: Box<str>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+    /// When it was last used, as far as it was written (batched).
+    pub last_used_at: Option<Timestamp>,
+}
+
 /// A user with the session that is stored together with it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewGuest {
@@ -146,13 +258,15 @@ pub struct NewGuest {
     pub user: User,
     /// Its session.
     pub session: Session,
+    /// Its items (their revisions are 1).
+    pub items: Vec<Item>,
 }
 
 impl NewGuest {
     /// Whether the two rows have nothing but what every new guest has: ids, client, kind of session, times and data. The
     /// engines write those that arrive together in one statement.
     pub fn is_plain(&self) -> bool {
-        let Self { user, session } = self;
+        let Self { user, session, items } = self;
         user.kind == Kind::Anonymous
             && user.version == 1
             && user.epoch == 0
@@ -168,6 +282,10 @@ impl NewGuest {
             && !session.has_denied_tokens
             && session.metadata.is_none()
             && session.parent.is_none()
+            && session.key.is_none()
+            && !session.bound
+            && !user.held
+            && items.is_empty()
     }
 
     /// The session as it is added to a user that another session of the same chosen id stored first: what came with it
@@ -209,6 +327,12 @@ pub enum LookUpKind {
     Creation,
     /// A client assertion's `jti`, spent.
     Assertion,
+    /// A device key.
+    DeviceKey,
+    /// A hand-off code.
+    HandOff,
+    /// A recovery code.
+    Recovery,
 }
 
 impl LookUpKind {
@@ -217,6 +341,9 @@ impl LookUpKind {
         match self {
             Self::Creation => 1,
             Self::Assertion => 2,
+            Self::DeviceKey => 3,
+            Self::HandOff => 4,
+            Self::Recovery => 5,
         }
     }
 }

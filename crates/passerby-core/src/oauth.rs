@@ -5,17 +5,18 @@ use crate::{
     Code, Error, Timestamp,
     caller::{Caller, ClientClaim},
     client::{KnownClient, grant},
-    hold::{Claimed, Held, decide},
+    hold::{Claimed, Held, Proven, decide},
     id::{SessionId, TenantNo, UserId, token_id},
-    model::Kind,
+    model::{Kind, SessionKind},
     passerby::Passerby,
     port::Act,
     secret::Sealed,
-    settings::ApiKey,
+    settings::ApiScope,
     token::{
         Tokens,
         access::{AccessClaims, Seen},
         refresh::RefreshToken,
+        token_type,
     },
 };
 
@@ -66,6 +67,8 @@ pub struct ActiveToken {
     pub epoch: Option<i32>,
     /// `floating`.
     pub floating: bool,
+    /// `cnf.jkt`: the key that it is bound to.
+    pub bound_to: Option<[u8; 32]>,
 }
 
 impl Passerby {
@@ -91,6 +94,8 @@ impl Passerby {
                 "Only a client that authenticates gets a token of its own (RFC 6749 section 4.4).",
             ));
         }
+        let key = self.proven(caller, &known.tenant, None, now).await?;
+        known.binding(false, key, SessionKind::Tokens)?;
         let grant = grant(&known.tenant, &known.client, audience, scope, false)?;
         let expires_at = now.plus(known.client.rules.access_token_lifetime);
         let access_token = self.write_access_token(&AccessClaims {
@@ -102,32 +107,17 @@ impl Passerby {
             issued_at: now,
             expires_at,
             jti: token_id(self.random.as_ref()),
+            cnf: key.as_ref(),
             person: None,
         })?;
         Ok(Tokens {
             access_token,
-            token_type: "Bearer",
+            token_type: token_type(key.as_ref()),
             expires_in: (expires_at.seconds() - now.seconds()).max(0) as u64,
             refresh_token: None,
             session_token: None,
             scope: grant.scope,
         })
-    }
-
-    /// The API key with this text, if it may call `method` on `path`.
-    ///
-    /// # Errors
-    /// [`Code::InvalidToken`] for an unknown key, [`Code::UnauthorizedClient`] for one without the permission.
-    pub fn api_key(&self, text: &str, method: &str, path: &str) -> Result<ApiKey, Error> {
-        let settings = self.settings();
-        let key = settings
-            .api_keys
-            .get(&passerby_jose::sha256(text.as_bytes()))
-            .ok_or_else(|| Error::new(Code::InvalidToken, "There is no such API key."))?;
-        if !key.may(method, path) {
-            return Err(Error::new(Code::UnauthorizedClient, "This API key has no permission for that."));
-        }
-        Ok(key.clone())
     }
 
     /// Tells whether a token is alive, its session read now.
@@ -148,7 +138,9 @@ impl Passerby {
                 }
                 known.tenant.no
             }
-            Asker::ApiKey(text) => self.api_key(text, "POST", "/oauth2/introspect")?.tenant,
+            Asker::ApiKey(text) => {
+                self.api_key(text, Some(ApiScope::TokensIntrospect), "POST", "/oauth2/introspect").await?.tenant
+            }
         };
         if caller.tenant.is_some_and(|no| no != tenant) {
             return Err(Error::new(Code::InvalidClient, "The asker belongs to another tenant."));
@@ -177,7 +169,7 @@ impl Passerby {
                 return Ok(None);
             }
             if let Some(person) = &seen.person {
-                self.hold_seen(&seen, person, now).await?;
+                self.hold_seen(&seen, person, Proven::Unasked, now).await?;
             } else {
                 let (user, session) = self.own_key(tenant, &seen.client.id)?;
                 if self.store.standing(tenant, user, session).await?.marked(&seen.jti, now) {
@@ -189,7 +181,7 @@ impl Passerby {
         let subject = self.read_session_token(Sealed::Session, token, now).map(|seen| seen.subject.into_string());
         // alive where it can be continued: the dialect counts the lifetime only
         let idles = self.settings().tenant(tenant).is_none_or(|t| t.auth0.is_none());
-        let held = self.hold_session(caller, Sealed::Session, token, idles, now).await?;
+        let held = self.hold_session(caller, Sealed::Session, token, idles, Proven::Unasked, now).await?;
         Ok((held.tenant.no == tenant).then(|| {
             let active = of_session(&held, "session_token");
             ActiveToken { subject: subject.unwrap_or_default(), ..active }
@@ -209,17 +201,7 @@ impl Passerby {
             return Ok(None);
         }
         let Some(client) = tenant.clients_by_no.get(&session.client) else { return Ok(None) };
-        let claimed = Claimed {
-            user: token.user,
-            session: token.session,
-            epoch: token.epoch,
-            client,
-            floating: None,
-            issued_at: now,
-            absolute: None,
-            jti: None,
-            idles: true,
-        };
+        let claimed = Claimed::stored(token.user, token.session, token.epoch, client, Proven::Unasked, now);
         Ok(decide(tenant, &claimed, standing, now).ok())
     }
 
@@ -240,6 +222,7 @@ impl Passerby {
             is_anonymous: person.map(|p| p.anonymous),
             epoch: person.map(|p| p.epoch),
             floating: person.is_some_and(|p| p.floating.is_some()),
+            bound_to: seen.cnf,
         }
     }
 
@@ -272,7 +255,7 @@ impl Passerby {
             return Ok(());
         }
         // whatever can still be continued somewhere can be revoked
-        match self.hold_session(caller, Sealed::Session, token, false, now).await {
+        match self.hold_session(caller, Sealed::Session, token, false, Proven::Unasked, now).await {
             Ok(held) if mine(&held) => self.end(&held, held.session).await,
             Err(e) if matches!(e.code, Code::Unavailable | Code::Internal | Code::StorageFull) => Err(e),
             Ok(_) | Err(_) => Ok(()),
@@ -325,6 +308,7 @@ fn of_session(held: &Held, kind: &'static str) -> ActiveToken {
         is_anonymous: Some(held.kind == Kind::Anonymous),
         epoch: Some(held.epoch),
         floating: matches!(held.row, crate::hold::Row::Floating(_)),
+        bound_to: held.bound_to().copied(),
     }
 }
 

@@ -16,9 +16,11 @@ use quick_cache::sync::Cache;
 
 use crate::{
     Code, Error, Timestamp,
+    api_key::ApiKeys,
+    dpop::Nonces,
     id::{ClientNo, IdMaker, SessionId, TenantNo, UserId},
     key::KeyRing,
-    limit::{Limits, TenantLimits},
+    limit::{Limits, TenantLimits, WrongCodes},
     model::NewGuest,
     port::{Act, Change, Clock, CommitError, Committed, Random, Store, Wait},
     secret::{MasterKey, TenantSecrets},
@@ -75,13 +77,17 @@ pub struct Passerby {
     pub(crate) random: Arc<dyn Random>,
     pub(crate) master: MasterKey,
     pub(crate) ids: IdMaker,
+    pub(crate) nonces: Nonces,
     pub(crate) keys: ArcSwap<KeyRing>,
     pub(crate) seen: Cache<[u8; 32], Arc<Seen>>,
     pub(crate) touches: Mutex<HashMap<(TenantNo, UserId, SessionId), Timestamp>>,
+    pub(crate) api_keys: ApiKeys,
+    pub(crate) epochs: Arc<crate::epoch::Epochs>,
     pub(crate) jobs: crate::job::Jobs,
     settings: ArcSwap<Settings>,
     secrets: HashMap<TenantNo, TenantSecrets>,
     limits: TenantLimits,
+    pub(crate) wrong_codes: WrongCodes,
     counts: Counts,
 }
 
@@ -101,6 +107,9 @@ impl Passerby {
         let now = ports.clock.now();
         let secrets = settings.tenants.iter().map(|t| (t.no, TenantSecrets::new(master, t.no, now))).collect();
         let limits = settings.tenants.iter().map(|t| (t.no, Limits::new(&t.limits, &ports.clock))).collect();
+        let mut boot = [0u8; 16];
+        passerby_jose::fill_random(&mut boot).map_err(|e| e.to_string())?;
+        let nonces = Nonces::new(master, (!ports.store.shares_spent()).then_some(&boot));
         let passerby = Self {
             jobs: crate::job::Jobs::new(ports.clock.as_ref()),
             store: ports.store,
@@ -108,12 +117,16 @@ impl Passerby {
             random: ports.random,
             master: master.clone(),
             ids: IdMaker::default(),
+            nonces,
             keys: ArcSwap::default(),
             seen: Cache::new(REMEMBERED_TOKENS),
             touches: Mutex::default(),
+            api_keys: ApiKeys::default(),
+            epochs: Arc::default(),
             settings: ArcSwap::from_pointee(settings),
             secrets,
             limits,
+            wrong_codes: WrongCodes::default(),
             counts: Counts::default(),
         };
         passerby.check_master().await?;
@@ -180,6 +193,7 @@ impl Passerby {
         for limits in self.limits.values() {
             limits.tidy();
         }
+        self.wrong_codes.tidy(self.clock.monotonic_millis());
     }
 
     /// Hands one change to the store; it is queued when this is called.

@@ -10,7 +10,9 @@ use uuid::Uuid;
 
 use crate::{
     id::{ClientNo, SessionId, TenantNo, UserId},
-    model::{LookUp, LookUpKind, NewGuest, Session, SigningKeyRow, Standing},
+    model::{
+        ApiKeyRow, EpochRow, Item, ItemKind, LookUp, LookUpKind, NewGuest, Session, SigningKeyRow, Standing, User,
+    },
     profile::{Edit, EditError, Limits, Schema},
     time::Timestamp,
 };
@@ -135,6 +137,115 @@ pub struct EditProfile {
     pub key: Option<OperationKey>,
 }
 
+/// What a back end changes of a user, in one step.
+#[derive(Debug, Clone)]
+pub struct ManageUser {
+    /// Whom.
+    pub user: UserId,
+    /// The version that must be there.
+    pub if_match: Option<i64>,
+    /// An edit of `data`.
+    pub data: Option<Arc<Edit>>,
+    /// An edit of `server_data`; the empty object is kept as none.
+    pub server_data: Option<Arc<Edit>>,
+    /// Holds the user, or lets go.
+    pub held: Option<bool>,
+    /// What either object must keep to.
+    pub limits: Arc<Limits>,
+    /// The tenant's schema of `data`.
+    pub schema: Option<Schema>,
+}
+
+/// Which sessions a [`Turn`] ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// These, and their ids are marked where a moment is given. None that is missing or ended is an error.
+    Some(Vec<(SessionId, Option<Timestamp>)>),
+    /// All of the user, but perhaps one.
+    All {
+        /// This one stays.
+        but: Option<SessionId>,
+    },
+}
+
+/// One change of an [`Item`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ItemChange {
+    /// Writes it with the revision after `was`. `was: None`: none may be there alive.
+    Put {
+        /// The row; its revision is what is written.
+        item: Item,
+        /// The revision that must be there.
+        was: Option<i32>,
+    },
+    /// Removes it and its look-up; its revision must be `was`.
+    Remove {
+        /// Kind.
+        kind: ItemKind,
+        /// Key.
+        id: [u8; 32],
+        /// The revision that must be there.
+        was: i32,
+    },
+    /// Removes all of a kind and their look-ups, but perhaps one.
+    RemoveAll {
+        /// Kind.
+        kind: ItemKind,
+        /// This one stays.
+        but: Option<[u8; 32]>,
+    },
+}
+
+/// A change of how a stored user gets in: sessions, device keys, codes, epoch, all in one step under the user's row.
+/// Steps are made in the order of the members.
+#[derive(Debug, Clone)]
+pub struct Turn {
+    /// Whose (`Gone` when there is no row).
+    pub user: UserId,
+    /// The epoch that the decision saw (`Moved` when it is another).
+    pub epoch: i32,
+    /// A session that must be there, not ended (`Gone`).
+    pub by: Option<SessionId>,
+    /// The epoch rises by one; a row of `epochs` says so, at [`Change::at`] rounded down to the second.
+    pub raise: bool,
+    /// Sessions that end.
+    pub end: Ending,
+    /// A session that is opened. Sessions that ended [`ENDED_STAY`] ago are removed with it.
+    pub open: Option<Box<Session>>,
+    /// A session (not ended: `Gone`) that gets this key, and whose tokens are bound to it or not.
+    pub bind: Option<(SessionId, Option<[u8; 32]>, bool)>,
+    /// Items; a revision that is not the one seen: `Moved`.
+    pub items: Vec<ItemChange>,
+    /// Look-ups that are added (`Taken` when one is there alive).
+    pub look_ups: Vec<LookUp>,
+}
+
+impl Turn {
+    /// One that does nothing yet.
+    pub fn of(user: UserId, epoch: i32) -> Self {
+        Self {
+            user,
+            epoch,
+            by: None,
+            raise: false,
+            end: Ending::Some(Vec::new()),
+            open: None,
+            bind: None,
+            items: Vec::new(),
+            look_ups: Vec::new(),
+        }
+    }
+}
+
+/// A look-up row with what its user and session stand on.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The row, dead or alive.
+    pub look_up: LookUp,
+    /// As [`Store::standing`] of its user and session.
+    pub standing: Standing,
+}
+
 /// One batched touch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Touch {
@@ -170,11 +281,18 @@ pub struct Change {
 pub enum Act {
     /// Nothing beside `keep`.
     Keep,
-    /// A new guest under an id that the core made: user and session row. The hottest change: engines write those that
-    /// arrive together in one statement. A look-up row, when there is one, decides who wins ([`CommitError::Taken`]).
-    Create(Box<NewGuest>, Option<Box<LookUp>>),
+    /// A new guest under an id that the core made: user, session and items. The hottest change: engines write those
+    /// that are plain and arrive together in one statement. Look-up rows, when there are any, decide who wins
+    /// ([`CommitError::Taken`]).
+    Create(Box<NewGuest>, Vec<LookUp>),
     /// A new guest under an id that the caller chose. The user is there → `Taken`; marked → `Marked`.
-    CreateChosen(Box<NewGuest>, Option<Box<LookUp>>),
+    CreateChosen(Box<NewGuest>, Vec<LookUp>),
+    /// A user without a session. The user is there → `Taken`; marked → `Marked`.
+    AddUser(Box<User>),
+    /// What a back end changes of a user. No row → `Gone`.
+    Manage(Box<ManageUser>),
+    /// How a user gets in.
+    Turn(Box<Turn>),
     /// A further session of a user that is there with this epoch (`Gone` if not). Sessions of the user that ended
     /// [`ENDED_STAY`] ago are removed with it.
     OpenSession {
@@ -208,7 +326,9 @@ pub enum Act {
     },
     /// Edits a profile. `Gone` when user or session is not there or has ended.
     Edit(Box<EditProfile>),
-    /// Removes the user, its sessions, its operation keys and its other marks; marks the user until then.
+    /// Removes the user, its sessions, its items, its operation keys and its other marks; marks the user until then. The
+    /// look-ups of its items stay as long, so that a device key of somebody erased is known as such. A row of `epochs`
+    /// voids its tokens (the epoch after its own; 1 where no row is).
     Erase {
         /// Whom.
         user: UserId,
@@ -234,14 +354,28 @@ pub enum Act {
     AddSigningKey(Box<SigningKeyRow>),
     /// Removes a signing key by its `kid`.
     RemoveSigningKey(Box<str>),
+    /// Writes an API key with the revision after `was` (`Moved`); `was: None`: a new one (`Taken`).
+    PutApiKey {
+        /// The row; its revision is what is written.
+        key: Box<ApiKeyRow>,
+        /// The revision that must be there.
+        was: Option<i32>,
+    },
+    /// Removes an API key of the tenant (no error when it is not there).
+    RemoveApiKey(Uuid),
+    /// Batched: when API keys were last used; moves forward only.
+    TouchApiKeys(Vec<(TenantNo, Uuid, Timestamp)>),
     /// Puts a value under a name of the store itself.
     SetMeta(&'static str, Vec<u8>),
     /// Puts a value only when the name has none (`Taken` otherwise).
     InitMeta(&'static str, Vec<u8>),
-    /// Removes what has ended before `at`, at most `limit` rows of each kind: marks, look-ups, operation keys.
+    /// Removes what has ended before `at`, at most `limit` rows of each kind: marks, look-ups, operation keys, items,
+    /// spent proofs; epochs from before `epochs_before`.
     Sweep {
         /// Bound.
         limit: u32,
+        /// Rows of `epochs` from before it void nothing that lives.
+        epochs_before: Timestamp,
     },
 }
 
@@ -269,6 +403,37 @@ pub trait Store: Send + Sync + 'static {
         kind: LookUpKind,
         hash: [u8; 32],
     ) -> Wait<'_, Result<Option<LookUp>, StoreError>>;
+
+    /// A look-up row and what it leads to, in one call.
+    fn found(&self, tenant: TenantNo, kind: LookUpKind, hash: [u8; 32]) -> Wait<'_, Result<Option<Found>, StoreError>>;
+
+    /// The items of a user, of one kind or of all; dead ones too.
+    fn items(&self, tenant: TenantNo, user: UserId, kind: Option<ItemKind>) -> Wait<'_, Result<Vec<Item>, StoreError>>;
+
+    /// Users with their sessions, by descending id, below `before`, at most `limit`.
+    fn users(
+        &self,
+        tenant: TenantNo,
+        before: Option<UserId>,
+        limit: u32,
+    ) -> Wait<'_, Result<Vec<Standing>, StoreError>>;
+
+    /// Raised epochs of all tenants from `from` on, oldest first, at most `limit`, but all of the last second.
+    fn epochs(&self, from: Timestamp, limit: u32) -> Wait<'_, Result<Vec<EpochRow>, StoreError>>;
+
+    /// Notes that a proof was used (RFC 9449 section 11.1) and must not be again before `ends_at`. `false`: it was used
+    /// already. Need not be on disk; see [`Store::shares_spent`].
+    fn spend(&self, tenant: TenantNo, proof: [u8; 32], ends_at: Timestamp) -> Wait<'_, Result<bool, StoreError>>;
+
+    /// Whether what was spent is known to other processes and after a restart. Where it is not, nonces must not outlive
+    /// the process.
+    fn shares_spent(&self) -> bool;
+
+    /// The API key whose text, or text before the last rotation, has this hash.
+    fn api_key(&self, hash: [u8; 32]) -> Wait<'_, Result<Option<ApiKeyRow>, StoreError>>;
+
+    /// All API keys of a tenant, newest first.
+    fn api_keys(&self, tenant: TenantNo) -> Wait<'_, Result<Vec<ApiKeyRow>, StoreError>>;
 
     /// All signing keys.
     fn signing_keys(&self) -> Wait<'_, Result<Vec<SigningKeyRow>, StoreError>>;

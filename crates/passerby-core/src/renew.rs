@@ -4,9 +4,11 @@ use crate::{
     Code, Error,
     caller::{Caller, ClientClaim},
     client::grant,
+    device::AttachError,
     guest::Ensured,
-    hold::{Claimed, Row, decide},
+    hold::{Claimed, Proven, Row, decide},
     mint::Grade,
+    model::SessionKind,
     passerby::{Passerby, count},
     port::{Act, CommitError},
     token::{
@@ -27,6 +29,8 @@ pub struct RefreshRequest<'a> {
     pub audience: Option<&'a str>,
     /// Its scopes.
     pub scope: Option<&'a str>,
+    /// Bind the session's tokens to the key whose proof comes along.
+    pub bind_tokens: bool,
 }
 
 impl Passerby {
@@ -48,6 +52,8 @@ impl Passerby {
         let ended = || Error::at(Code::SessionEnded, "refresh_token", "The session has ended.");
         let secrets = self.secrets_of(known.tenant.no)?;
         let token = RefreshToken::read(request.refresh_token, &secrets.refresh).ok_or_else(invalid)?;
+        let key = self.proven(caller, &known.tenant, None, now).await?;
+        let bind = known.binding(request.bind_tokens, key, SessionKind::Tokens)?;
         let grant = grant(&known.tenant, &known.client, request.audience, request.scope, true)?;
         for _ in 0..TRIES {
             let standing = self.store.standing(known.tenant.no, token.user, token.session).await?;
@@ -55,24 +61,28 @@ impl Passerby {
             if standing.session(token.session).is_some_and(|s| s.client != known.client.no) {
                 return Err(invalid());
             }
-            let claimed = Claimed {
-                user: token.user,
-                session: token.session,
-                epoch: token.epoch,
-                client: &known.client,
-                floating: None,
-                issued_at: now,
-                absolute: None,
-                jti: None,
-                idles: true,
-            };
-            let mut held = decide(&known.tenant, &claimed, standing, now).map_err(|_| ended())?;
+            let claimed = Claimed::stored(token.user, token.session, token.epoch, &known.client, Proven::Key(key), now);
+            let mut held = decide(&known.tenant, &claimed, standing, now).map_err(|e| match e.code {
+                Code::InvalidDpopProof => e,
+                _ => ended(),
+            })?;
+            if let Some(key) = bind
+                && held.bound_to().is_none()
+            {
+                match self.bind(&held, &key, None, now).await {
+                    Ok(()) | Err(AttachError::Race) => continue,
+                    Err(AttachError::Refused(e)) => return Err(e),
+                }
+            }
             let Row::Stored(stored) = &mut held.row else { return Err(ended()) };
+            // a thief of a bound token has no use of it: its owner may always ask again for a lost answer
+            let bound = stored.session.bound_to().is_some();
             let from = stored.session.generation;
             let to = match crate::token::refresh::decide(&stored.session, token.generation, now) {
                 Decision::Same => None,
                 Decision::Rotate => Some(from.saturating_add(1)),
                 Decision::Late => Some(from),
+                Decision::Reuse if bound && token.generation == from.saturating_sub(1) => Some(from),
                 Decision::Reuse => {
                     tracing::warn!(
                         event = "token.reuse_detected",

@@ -37,6 +37,10 @@ impl MasterKey {
         Some(Self::new(bytes.as_slice().try_into().ok()?))
     }
 
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+
     /// What a store keeps to tell whether this is the key that its contents were sealed with.
     pub(crate) fn fingerprint(&self) -> Vec<u8> {
         derive(self.0.as_ref(), &[b"passerby/v1/fingerprint"]).to_vec()

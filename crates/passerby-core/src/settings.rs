@@ -66,6 +66,8 @@ pub struct Rules {
     pub access_token_lifetime: Duration,
     /// Form of session tokens.
     pub session_token: SessionTokenFormat,
+    /// A recovery waits so long while a session of the guest lives, which may cancel it; zero: at once.
+    pub recovery_wait: Duration,
 }
 
 impl Default for Rules {
@@ -80,6 +82,7 @@ impl Default for Rules {
             custom_user_id: CustomUserId::Confidential,
             access_token_lifetime: Duration::from_mins(15),
             session_token: SessionTokenFormat::Jwe,
+            recovery_wait: Duration::ZERO,
         }
     }
 }
@@ -137,6 +140,10 @@ pub struct Client {
     pub keys: Option<Arc<jsonwebtoken::jwk::JwkSet>>,
     /// Shares the tenant's cookie guest.
     pub first_party: bool,
+    /// Gets tokens only with a DPoP proof, bound to its key (RFC 9449 section 5.2).
+    pub dpop_bound_access_tokens: bool,
+    /// The page to which a hand-off's link leads; `None`: the built-in one.
+    pub hand_off_uri: Option<Box<str>>,
     /// Registered redirect targets, compared exactly.
     pub redirect_uris: Vec<Box<str>>,
     /// Registered browser origins.
@@ -287,26 +294,95 @@ impl Tenant {
 /// A path, itself and what lies below it, with methods.
 pub type Permission = (Box<str>, Vec<Box<str>>);
 
+/// Whether a permission's path covers a path: it is that one, or lies above it.
+pub(crate) fn covers(permission: &str, path: &str) -> bool {
+    path.strip_prefix(permission).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// What an API key may do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Grants {
+    /// Paths with their methods.
+    pub permissions: Option<Vec<Permission>>,
+    /// Native scopes.
+    pub scopes: Option<Vec<ApiScope>>,
+}
+
+/// A native scope of API keys: each call of the management API says which one it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApiScope {
+    /// Read users, their sessions and profiles.
+    UsersRead,
+    /// Make, change and delete users; hold them.
+    UsersWrite,
+    /// End sessions.
+    SessionsWrite,
+    /// List API keys.
+    KeysRead,
+    /// Make, change, rotate and remove API keys.
+    KeysWrite,
+    /// Follow raised epochs.
+    EpochsRead,
+    /// Introspect tokens.
+    TokensIntrospect,
+}
+
+impl ApiScope {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::UsersRead,
+        Self::UsersWrite,
+        Self::SessionsWrite,
+        Self::KeysRead,
+        Self::KeysWrite,
+        Self::EpochsRead,
+        Self::TokensIntrospect,
+    ];
+
+    /// The word of the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UsersRead => "users:read",
+            Self::UsersWrite => "users:write",
+            Self::SessionsWrite => "sessions:write",
+            Self::KeysRead => "keys:read",
+            Self::KeysWrite => "keys:write",
+            Self::EpochsRead => "epochs:read",
+            Self::TokensIntrospect => "tokens:introspect",
+        }
+    }
+
+    /// From the word of the wire.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.as_str() == text)
+    }
+}
+
+/// A good API key.
 #[derive(Debug, Clone)]
 pub struct ApiKey {
     /// For people.
     pub name: Box<str>,
     /// Its tenant.
     pub tenant: TenantNo,
-    /// `None`: everything. Otherwise paths with their methods.
-    pub permissions: Option<Vec<Permission>>,
+    /// What it may do.
+    pub grants: Grants,
+    /// From then on it is refused.
+    pub expires_at: Option<Timestamp>,
 }
 
-impl ApiKey {
-    /// Whether it may call `method` on `path`: a permission's path covers itself and what lies below it.
-    pub fn may(&self, method: &str, path: &str) -> bool {
-        self.permissions.as_ref().is_none_or(|list| {
-            list.iter().any(|(p, methods)| {
-                path.strip_prefix(&**p).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-                    && methods.iter().any(|m| &**m == method)
+impl Grants {
+    /// Whether it may call `method` on `path`, which needs `scope` where it is one of our own. With neither permissions
+    /// nor scopes it may do everything. A permission's path covers itself and what lies below it.
+    pub fn may(&self, scope: Option<ApiScope>, method: &str, path: &str) -> bool {
+        if self.permissions.is_none() && self.scopes.is_none() {
+            return true;
+        }
+        let by_scope = scope.is_some_and(|s| self.scopes.as_ref().is_some_and(|list| list.contains(&s)));
+        by_scope
+            || self.permissions.as_ref().is_some_and(|list| {
+                list.iter().any(|(p, methods)| covers(p, path) && methods.iter().any(|m| &**m == method))
             })
-        })
     }
 }
 
@@ -324,6 +400,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The longest life of an access token of any client.
+    pub fn longest_access_token(&self) -> Duration {
+        let of_tenant = |t: &Arc<Tenant>| {
+            t.clients.values().map(|c| c.rules.access_token_lifetime).fold(t.rules.access_token_lifetime, Duration::max)
+        };
+        self.tenants.iter().map(of_tenant).max().unwrap_or_default()
+    }
+
     /// A tenant by its number.
     pub fn tenant(&self, no: TenantNo) -> Option<&Arc<Tenant>> {
         self.tenants.iter().find(|t| t.no == no)
@@ -347,14 +431,19 @@ mod tests {
 
     #[test]
     fn a_permission_covers_its_path_and_what_lies_below() {
-        let key = ApiKey {
-            name: "k".into(),
-            tenant: TenantNo(1),
-            permissions: Some(vec![("/api/user".into(), vec!["GET".into()])]),
-        };
-        assert!(key.may("GET", "/api/user") && key.may("GET", "/api/user/1"));
-        assert!(
-            !key.may("POST", "/api/user") && !key.may("GET", "/api/user2") && !key.may("GET", "/oauth2/introspect")
-        );
+        let mut key = Grants { permissions: Some(vec![("/api/user".into(), vec!["GET".into()])]), scopes: None };
+        let read = Some(ApiScope::UsersRead);
+        assert!(key.may(None, "GET", "/api/user") && key.may(None, "GET", "/api/user/1"));
+        for (method, path) in [("POST", "/api/user"), ("GET", "/api/user2"), ("GET", "/v1/users")] {
+            assert!(!key.may(read, method, path), "{method} {path}");
+        }
+        key.scopes = Some(vec![ApiScope::UsersRead]);
+        assert!(key.may(read, "GET", "/v1/users") && !key.may(Some(ApiScope::UsersWrite), "POST", "/v1/users"));
+        key.permissions = None;
+        assert!(key.may(read, "GET", "/v1/users") && !key.may(None, "GET", "/api/user"));
+        assert!(Grants::default().may(None, "GET", "/api/user"));
+        for scope in ApiScope::ALL {
+            assert_eq!(ApiScope::parse(scope.as_str()), Some(scope));
+        }
     }
 }

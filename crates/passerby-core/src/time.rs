@@ -23,6 +23,14 @@ impl Timestamp {
         Self::from_millis(s.saturating_mul(1000))
     }
 
+    /// Reads a moment as RFC 3339 writes it, with its offset; parts of a millisecond are left away.
+    pub fn parse(text: &str) -> Option<Self> {
+        // the library takes more than the RFC: names of zones, spaces, offsets to the second
+        let plain = text.len() <= 40 && text.bytes().all(|b| b.is_ascii_digit() || b"+-:.TZtz".contains(&b));
+        let moment = plain.then(|| text.parse::<jiff::Timestamp>().ok()).flatten()?;
+        (0..=Self::MAX.0).contains(&moment.as_millisecond()).then(|| Self(moment.as_millisecond()))
+    }
+
     /// Milliseconds since the Unix epoch.
     pub fn millis(self) -> i64 {
         self.0
@@ -98,6 +106,18 @@ mod tests {
         }
         for text in ["", "30", "-1d", "1 month", "soon", "1y"] {
             assert!(parse_span(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn moments_are_read_as_they_are_printed() {
+        for text in ["2026-09-21T14:13:20.123Z", "1970-01-01T00:00:00.000Z"] {
+            assert_eq!(Timestamp::parse(text).unwrap().to_string(), text);
+        }
+        let offset = Timestamp::parse("2026-09-21T16:13:20.1239+02:00").unwrap();
+        assert_eq!(offset, Timestamp::from_millis(1_790_000_000_123));
+        for text in ["", "2026-09-21", "2026-09-21T14:13:20", "2026-09-21T14:13:20Z[UTC]", "1969-12-31T23:59:59Z", "now"] {
+            assert!(Timestamp::parse(text).is_none(), "{text}");
         }
     }
 

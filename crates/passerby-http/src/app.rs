@@ -26,6 +26,8 @@ pub struct HttpSettings {
     pub trusted_proxies: Vec<IpNet>,
     /// Development: the request's own origin counts as ours, `/` leads to the demo.
     pub dev: bool,
+    /// The listener speaks TLS itself.
+    pub tls: bool,
     /// The longest body, in bytes.
     pub body_limit: usize,
     /// How long a body may take to arrive.
@@ -34,7 +36,13 @@ pub struct HttpSettings {
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { trusted_proxies: Vec::new(), dev: false, body_limit: 128 * 1024, body_timeout: Duration::from_secs(10) }
+        Self {
+            trusted_proxies: Vec::new(),
+            dev: false,
+            tls: false,
+            body_limit: 128 * 1024,
+            body_timeout: Duration::from_secs(10),
+        }
     }
 }
 

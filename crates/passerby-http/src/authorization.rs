@@ -1,10 +1,13 @@
-//! The `Authorization` header: `Bearer` is a session, `Basic` a client.
+//! The `Authorization` header: `Bearer` and `DPoP` are a session, `Basic` a client.
 
 use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, header::AUTHORIZATION};
-use passerby_core::{Code, Error};
+use passerby_core::{
+    Code, Error,
+    caller::{AccessToken, Scheme},
+};
 
 use crate::{Problem, form::percent_decode};
 
@@ -16,6 +19,8 @@ pub enum Authorization<'a> {
     None,
     /// A token (RFC 6750).
     Bearer(&'a str),
+    /// A token that is bound to a key, whose proof comes beside it (RFC 9449 section 7.1).
+    DPoP(&'a str),
     /// A client and its secret (RFC 7617), percent-decoded as RFC 6749 section 2.3.1 asks. A `+` stays one: clients
     /// that do not encode have it in their secrets far oftener than others have a space.
     Basic {
@@ -31,6 +36,7 @@ impl fmt::Debug for Authorization<'_> {
         f.write_str(match self {
             Self::None => "None",
             Self::Bearer(_) => "Bearer(..)",
+            Self::DPoP(_) => "DPoP(..)",
             Self::Basic { .. } => "Basic(..)",
         })
     }
@@ -60,9 +66,12 @@ impl<'a> Authorization<'a> {
         let text = header.to_str().map_err(|_| Malformed::Header)?.trim();
         let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
         let rest = rest.trim_start_matches(' ');
+        let token = || Some(rest).filter(|t| !t.is_empty() && !t.contains([' ', '\t', ','])).ok_or(Malformed::Header);
         if scheme.eq_ignore_ascii_case("bearer") {
-            let whole = !rest.is_empty() && !rest.contains([' ', '\t', ',']);
-            return if whole { Ok(Self::Bearer(rest)) } else { Err(Malformed::Header) };
+            return token().map(Self::Bearer);
+        }
+        if scheme.eq_ignore_ascii_case("dpop") {
+            return token().map(Self::DPoP);
         }
         if scheme.eq_ignore_ascii_case("basic") {
             return read_basic(rest).ok_or(Malformed::Basic);
@@ -70,7 +79,16 @@ impl<'a> Authorization<'a> {
         Err(Malformed::Scheme)
     }
 
-    /// The token.
+    /// An access token, under either scheme.
+    pub fn access_token(&self) -> Option<AccessToken<'a>> {
+        match self {
+            Self::Bearer(text) => Some(AccessToken { text, scheme: Scheme::Bearer }),
+            Self::DPoP(text) => Some(AccessToken { text, scheme: Scheme::DPoP }),
+            Self::None | Self::Basic { .. } => None,
+        }
+    }
+
+    /// The token of a `Bearer`: where something goes that no key is bound to.
     pub fn bearer(&self) -> Option<&'a str> {
         if let Self::Bearer(token) = self { Some(token) } else { None }
     }
@@ -115,6 +133,7 @@ mod tests {
         Authorization::read(&headers).map(|a| match a {
             Authorization::None => "none".into(),
             Authorization::Bearer(t) => format!("bearer {t}"),
+            Authorization::DPoP(t) => format!("dpop {t}"),
             Authorization::Basic { id, secret } => format!("basic {id} {secret}"),
         })
     }
@@ -128,6 +147,8 @@ mod tests {
         assert_eq!(read(&[]), Ok("none".into()));
         assert_eq!(read(&["Bearer a.b-c_d"]), Ok("bearer a.b-c_d".into()));
         assert_eq!(read(&["bEARER  abc="]), Ok("bearer abc=".into()));
+        assert_eq!(read(&["DPoP a.b-c_d"]), Ok("dpop a.b-c_d".into()));
+        assert_eq!(read(&["dpop  abc"]), Ok("dpop abc".into()));
         assert_eq!(basic("demo-web:s3cret"), Ok("basic demo-web s3cret".into()));
         assert_eq!(basic("demo%3Aweb:a%25b+c:d"), Ok("basic demo:web a%b+c:d".into()));
         assert_eq!(basic("id:"), Ok("basic id ".into()));
@@ -135,12 +156,13 @@ mod tests {
 
     #[test]
     fn malformed() {
-        for line in ["Bearer", "Bearer ", "Bearer a b", "Bearer a,b", ""] {
+        for line in ["Bearer", "Bearer ", "Bearer a b", "Bearer a,b", "DPoP", "DPoP ", "DPoP a b", "DPoP a,b", ""] {
             let expected = if line.is_empty() { Malformed::Scheme } else { Malformed::Header };
             assert_eq!(read(&[line]), Err(expected), "{line:?}");
         }
         assert_eq!(read(&["Bearer a", "Bearer b"]), Err(Malformed::Header));
-        for line in ["DPoP abc", "Digest x=y", "abc", "Token abc"] {
+        assert_eq!(read(&["Bearer a", "DPoP a"]), Err(Malformed::Header));
+        for line in ["DPoPabc", "Digest x=y", "abc", "Token abc"] {
             assert_eq!(read(&[line]), Err(Malformed::Scheme), "{line}");
         }
         for line in ["Basic", "Basic %%%", "Basic bm9jb2xvbg==", "Basic //8="] {
@@ -148,5 +170,20 @@ mod tests {
         }
         assert_eq!(Problem::from(Malformed::Scheme).code(), "invalid_token");
         assert_eq!(Problem::from(Malformed::Basic).code(), "invalid_client");
+    }
+
+    #[test]
+    fn tokens_and_their_schemes() {
+        let shown =
+            |a: &Authorization<'_>| (a.access_token().map(|t| (t.text.to_owned(), t.scheme)), a.bearer().is_some());
+        assert_eq!(shown(&Authorization::Bearer("a")), (Some(("a".into(), Scheme::Bearer)), true));
+        assert_eq!(shown(&Authorization::DPoP("a")), (Some(("a".into(), Scheme::DPoP)), false));
+        assert_eq!(shown(&Authorization::None), (None, false));
+        let basic = Authorization::Basic { id: "a".into(), secret: "b".into() };
+        assert_eq!(shown(&basic), (None, false));
+        assert_eq!(
+            format!("{:?}{:?}{basic:?}", Authorization::Bearer("x"), Authorization::DPoP("x")),
+            "Bearer(..)DPoP(..)Basic(..)"
+        );
     }
 }

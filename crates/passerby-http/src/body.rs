@@ -88,6 +88,18 @@ impl App {
             _ => Err(Refusal::UnsupportedMediaType("application/json")),
         }
     }
+
+    /// The same where the body may be left out: empty then, whatever its media type.
+    ///
+    /// # Errors
+    /// As for [`App::json_body`].
+    pub async fn optional_json_body(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, Refusal> {
+        let body = self.body(body).await?;
+        if !body.is_empty() && MediaType::of(headers) != MediaType::Json {
+            return Err(Refusal::UnsupportedMediaType("application/json"));
+        }
+        Ok(body)
+    }
 }
 
 /// A body that has arrived whole costs no timer and no copy.

@@ -20,9 +20,11 @@ const ANY: HeaderValue = HeaderValue::from_static("*");
 const VARY_ORIGIN: HeaderValue = HeaderValue::from_static("origin");
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PATCH, PUT, DELETE");
 const HEADERS: HeaderValue = HeaderValue::from_static(
-    "authorization, content-type, dpop, idempotency-key, if-match, if-none-match, auth0-client, x-requested-with",
+    "authorization, content-type, dpop, idempotency-key, if-match, if-none-match, last-event-id, auth0-client, \
+     x-requested-with",
 );
-const EXPOSED: HeaderValue = HeaderValue::from_static("ETag, DPoP-Nonce, Retry-After, WWW-Authenticate, Location");
+const EXPOSED: HeaderValue =
+    HeaderValue::from_static("ETag, DPoP-Nonce, Retry-After, Date, WWW-Authenticate, Location");
 
 /// What an answer says about who may read it.
 #[derive(Debug, Clone)]

@@ -34,6 +34,7 @@ use crate::{
     answer::NO_STORE,
     cors::Grant,
     metrics::{Series, method_word},
+    proof::Shown,
     tenant::take_tenant,
     visit::peer,
 };
@@ -102,6 +103,8 @@ impl<L: Lane> Door<L> {
         let app = &inner.app;
         let _in_flight = app.metrics().enter();
 
+        let shown = Shown::of(request.headers());
+        shown.keep_target(app, peer, &mut request);
         let (tenant, grant) = {
             let tables = app.tables();
             let tenant = take_tenant(&tables, &mut request);
@@ -132,11 +135,13 @@ impl<L: Lane> Door<L> {
             Problem::not_found().into_response()
         };
 
+        let status = response.status();
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
         if !headers.contains_key(CACHE_CONTROL) {
             headers.insert(CACHE_CONTROL, NO_STORE);
         }
+        shown.answer(app, status, headers);
         grant.write(headers);
 
         let series = series.unwrap_or_else(|| {
@@ -144,8 +149,8 @@ impl<L: Lane> Door<L> {
             app.metrics().series(method, route)
         });
         let took = start.elapsed();
-        series.observe(response.status(), took);
-        log(&series, response.status(), took);
+        series.observe(status, took);
+        log(&series, status, took);
         response
     }
 
@@ -240,9 +245,13 @@ fn log(series: &Series, status: StatusCode, took: Duration) {
 
 #[cfg(test)]
 mod tests {
-    use axum::routing::{get, post};
+    use axum::{
+        extract::State,
+        routing::{get, post},
+    };
     use http::HeaderMap;
     use http_body_util::BodyExt as _;
+    use passerby_core::{Code, Error};
     use prometheus_client::{encoding::text, registry::Registry};
 
     use super::*;
@@ -274,8 +283,17 @@ mod tests {
         let routes = Router::new()
             .route("/things/{id}", get(|visit: Visit| async move { format!("{:?}", visit.tenant.map(|t| t.0)) }))
             .route("/things", post(|| async { "made" }))
+            .route("/kept", get(|| async { ([(CACHE_CONTROL, "public")], "kept") }))
+            .route("/denied", get(|| async { Problem::invalid_token("x") }))
+            .route("/client", get(|| async { Problem::from(Error::new(Code::InvalidClient, "x")) }))
+            .route("/asked", get(tell_proof))
             .route("/panic", get(async || -> &'static str { panic!("secret reason") }));
         finish_with::<Hot>(routes, app)
+    }
+
+    async fn tell_proof(State(app): State<App>, visit: Visit, request: Request<Body>) -> String {
+        let (parts, _) = request.into_parts();
+        visit.caller(&app, &parts).proof.map_or("no proof".into(), |p| format!("{} {}", p.method, p.path))
     }
 
     async fn ask(door: &Door<Hot>, request: http::request::Builder) -> (u16, HeaderMap, String) {
@@ -332,6 +350,62 @@ mod tests {
         let (status, headers, _) = ask(&door, preflight).await;
         assert_eq!((status, &headers["access-control-max-age"]), (204, &HeaderValue::from_static("600")));
         assert_eq!(headers["access-control-allow-origin"], origin);
+    }
+
+    #[tokio::test]
+    async fn a_nonce_for_who_proves_a_key_and_for_nobody_else() {
+        let door = door(&[]).await;
+        let gone = "/t/44444444-4444-4444-8444-444444444444/hot";
+        for path in ["/hot", "/things/7", "/nothing", "/panic", "/kept", "/denied", gone] {
+            let (plain, headers, _) =
+                ask(&door, Request::builder().uri(path).header("authorization", "Bearer x")).await;
+            assert!(!headers.contains_key("dpop-nonce"), "{path}");
+            for (name, value) in
+                [("dpop", ""), ("dpop", "x.y.z"), ("authorization", "DPoP x"), ("authorization", "dpop")]
+            {
+                let (status, headers, _) = ask(&door, Request::builder().uri(path).header(name, value)).await;
+                assert_eq!(status, plain, "{path}");
+                let nonce = headers["dpop-nonce"].to_str().unwrap();
+                assert!(nonce.len() >= 16 && nonce.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_".contains(&c)));
+                assert_eq!(headers.get_all("dpop-nonce").iter().count(), 1);
+                assert_eq!(headers["cache-control"], "no-store", "nobody gets another one's nonce: {path}");
+            }
+        }
+        let (_, headers, _) = ask(&door, Request::builder().uri("/kept")).await;
+        assert_eq!(headers["cache-control"], "public");
+        let origin = "https://app.first.example";
+        let (_, headers, _) =
+            ask(&door, Request::builder().uri("/hot").header("dpop", "x").header("origin", origin)).await;
+        assert!(headers["access-control-expose-headers"].to_str().unwrap().contains("DPoP-Nonce"));
+    }
+
+    #[tokio::test]
+    async fn who_used_the_scheme_is_challenged_by_it() {
+        let door = door(&[]).await;
+        let challenge = async |path: &str, name: &str, value: &str| {
+            let (_, headers, _) = ask(&door, Request::builder().uri(path).header(name, value)).await;
+            headers.get("www-authenticate").map(|v| v.to_str().unwrap().to_owned())
+        };
+        let bearer = Some("Bearer realm=\"passerby\", error=\"invalid_token\"".to_owned());
+        assert_eq!(challenge("/denied", "authorization", "Bearer x").await, bearer);
+        assert_eq!(challenge("/denied", "dpop", "x").await, bearer, "a proof beside another credential");
+        let dpop = Some("DPoP error=\"invalid_token\", algs=\"ES256 EdDSA RS256\"".to_owned());
+        assert_eq!(challenge("/denied", "authorization", "DPoP x").await, dpop);
+        let client = challenge("/client", "authorization", "DPoP x").await;
+        assert_eq!(client.as_deref(), Some("Bearer realm=\"passerby\", error=\"invalid_client\""), "it is no token's");
+        assert_eq!(challenge("/hot", "authorization", "DPoP x").await, None);
+    }
+
+    #[tokio::test]
+    async fn a_proof_names_the_path_that_was_asked_for() {
+        let door = door(&[]).await;
+        let path = format!("/t/{SECOND}/asked");
+        let (_, _, body) = ask(&door, Request::builder().uri(format!("{path}?x=1")).header("dpop", "p")).await;
+        assert_eq!(body, format!("GET {path}"));
+        let (_, _, body) = ask(&door, Request::builder().uri("/asked?x=1").header("dpop", "p")).await;
+        assert_eq!(body, "GET /asked");
+        let (_, _, body) = ask(&door, Request::builder().uri("/asked")).await;
+        assert_eq!(body, "no proof");
     }
 
     #[tokio::test]

@@ -9,33 +9,12 @@ use http::{
 };
 use passerby_core::{Code, Error, profile::Fault};
 
-use crate::answer::{self, Out};
+use crate::{
+    Challenge,
+    answer::{self, Out},
+};
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
-
-/// What a 401 asks for (RFC 9110 section 11.6.1: every 401 says it).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Challenge {
-    /// No token was shown (RFC 6750 section 3: then no error is named).
-    Bearer,
-    /// A token was shown, and refused.
-    InvalidToken,
-    /// A client authenticates.
-    Client,
-    /// A client authenticated by HTTP Basic, and failed (RFC 6749 section 5.2).
-    Basic,
-}
-
-impl Challenge {
-    fn value(self) -> HeaderValue {
-        HeaderValue::from_static(match self {
-            Self::Bearer => "Bearer realm=\"passerby\"",
-            Self::InvalidToken => "Bearer realm=\"passerby\", error=\"invalid_token\"",
-            Self::Client => "Bearer realm=\"passerby\", error=\"invalid_client\"",
-            Self::Basic => "Basic realm=\"passerby\", charset=\"UTF-8\"",
-        })
-    }
-}
 
 /// A problem on its way to the caller: `application/problem+json` with `type`, `title`, `status`, `detail`, `code` and,
 /// where one is to blame, `field`. Carries `Cache-Control: no-store`, on 401 `WWW-Authenticate`, on 429 and 503
@@ -124,7 +103,15 @@ pub fn status_of(error: &Error) -> StatusCode {
         | Code::InvalidValue
         | Code::InvalidTarget
         | Code::InvalidScope
-        | Code::UnsupportedGrantType => StatusCode::BAD_REQUEST,
+        | Code::UnsupportedGrantType
+        | Code::InvalidCode => StatusCode::BAD_REQUEST,
+        Code::UseDpopNonce | Code::InvalidDpopProof => {
+            if error.token_shown {
+                StatusCode::UNAUTHORIZED
+            } else {
+                StatusCode::BAD_REQUEST
+            }
+        }
         Code::Data => error.fault.map_or(StatusCode::BAD_REQUEST, status_of_fault),
         Code::InvalidClient
         | Code::Unauthenticated
@@ -139,8 +126,17 @@ pub fn status_of(error: &Error) -> StatusCode {
         | Code::FeatureNotEnabled
         | Code::OriginNotAllowed
         | Code::CrossSite
-        | Code::UserIdNotAllowed => StatusCode::FORBIDDEN,
-        Code::GuestEnded | Code::NotAGuest | Code::CredentialConflict | Code::UserIdTaken => StatusCode::CONFLICT,
+        | Code::UserIdNotAllowed
+        | Code::InsufficientScope => StatusCode::FORBIDDEN,
+        Code::GuestEnded
+        | Code::NotAGuest
+        | Code::CredentialConflict
+        | Code::UserIdTaken
+        | Code::DeviceKeyTaken
+        | Code::TooManyDeviceKeys
+        | Code::LastWayIn
+        | Code::HandOffCancelled
+        | Code::RecoveryPending => StatusCode::CONFLICT,
         Code::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         Code::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         Code::NotFound => StatusCode::NOT_FOUND,
@@ -171,11 +167,7 @@ fn status_of_fault(fault: Fault) -> StatusCode {
 
 impl From<Error> for Problem {
     fn from(e: Error) -> Self {
-        let challenge = match e.code {
-            Code::InvalidClient => Challenge::Client,
-            Code::Unauthenticated => Challenge::Bearer,
-            _ => Challenge::InvalidToken,
-        };
+        let challenge = Challenge::of(&e);
         Self { status: status_of(&e), code: e.word().into(), detail: e.detail, field: e.field, wait: e.wait, challenge }
     }
 }
@@ -192,17 +184,14 @@ impl IntoResponse for Problem {
         }
         out.raw("}");
         let mut response = answer::of(self.status, PROBLEM_JSON, out.into_vec());
-        match self.status {
-            StatusCode::UNAUTHORIZED => {
-                response.headers_mut().insert(WWW_AUTHENTICATE, self.challenge.value());
-            }
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                // whole seconds, rounded up: who comes a moment early is refused again
-                let wait = self.wait.unwrap_or(Duration::from_secs(1));
-                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
-            }
-            _ => {}
+        if let Some(challenge) = self.challenge.for_status(self.status) {
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+        if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            // whole seconds, rounded up: who comes a moment early is refused again
+            let wait = self.wait.unwrap_or(Duration::from_secs(1));
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         response
     }
@@ -251,10 +240,40 @@ mod tests {
                 "Bearer realm=\"passerby\", error=\"invalid_token\"",
             ),
             (Problem::invalid_token("x"), "Bearer realm=\"passerby\", error=\"invalid_token\""),
+            (
+                Error::at(Code::InvalidToken, "DPoP", "x").into(),
+                "DPoP error=\"invalid_token\", algs=\"ES256 EdDSA RS256\"",
+            ),
+            (
+                Error { token_shown: true, ..Error::new(Code::UseDpopNonce, "x") }.into(),
+                "DPoP error=\"use_dpop_nonce\", algs=\"ES256 EdDSA RS256\"",
+            ),
+            (
+                Error { token_shown: true, ..Error::at(Code::InvalidDpopProof, "DPoP", "x") }.into(),
+                "DPoP error=\"invalid_dpop_proof\", algs=\"ES256 EdDSA RS256\"",
+            ),
         ] {
             let (status, headers, _) = read(problem).await;
             assert_eq!((status.as_u16(), headers["www-authenticate"].to_str().unwrap()), (401, challenge));
         }
+    }
+
+    #[tokio::test]
+    async fn a_proof_without_a_token_is_part_of_the_request() {
+        for (code, word) in [(Code::UseDpopNonce, "use_dpop_nonce"), (Code::InvalidDpopProof, "invalid_dpop_proof")] {
+            let (status, headers, body) = read(Error::at(code, "DPoP", "x").into()).await;
+            assert_eq!((status.as_u16(), &body["code"], &body["field"]), (400, &word.into(), &"DPoP".into()));
+            assert!(!headers.contains_key("www-authenticate"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_scope_that_is_missing_is_named() {
+        let (status, headers, _) = read(Error::new(Code::InsufficientScope, "x").into()).await;
+        assert_eq!(status, 403);
+        assert_eq!(headers["www-authenticate"], "Bearer realm=\"passerby\", error=\"insufficient_scope\"");
+        let (status, headers, _) = read(Error::new(Code::OriginNotAllowed, "x").into()).await;
+        assert!(status == 403 && !headers.contains_key("www-authenticate"));
     }
 
     #[tokio::test]

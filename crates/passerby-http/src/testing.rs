@@ -1,17 +1,18 @@
 //! What the tests of this crate and of the native doors share: three tenants, two clients of the first (`game` is
-//! public, `web` has the secret `s3cret`), and an application over a store that keeps nothing but its signing keys.
+//! public, `web` has the secret `s3cret`), and an application over a store that keeps nothing but its signing keys and
+//! the proofs that were used.
 //! Floating guests live all the same.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
 };
 
 use passerby_core::{
     Passerby, Ports, Timestamp,
     id::{ClientNo, SessionId, TenantNo, UserId},
-    model::{LookUp, LookUpKind, SigningKeyRow, Standing},
-    port::{Act, Change, CommitError, Committed, Store, StoreError, Wait},
+    model::{ApiKeyRow, EpochRow, Item, ItemKind, LookUp, LookUpKind, SigningKeyRow, Standing},
+    port::{Act, Change, CommitError, Committed, Found, Store, StoreError, Wait},
     secret::MasterKey,
     settings::{Client, ClientType, RateLimits, Rules, Settings, Tenant},
     testing::{ManualClock, SeededRandom},
@@ -56,6 +57,8 @@ fn client(no: i32, id: &str, secret: Option<&str>) -> Arc<Client> {
         origins: ["https://app.first.example".into()].into(),
         audiences: std::collections::HashSet::new(),
         rules: Rules::default(),
+        dpop_bound_access_tokens: false,
+        hand_off_uri: None,
         id_json: format!("\"{id}\"").into(),
     })
 }
@@ -85,10 +88,10 @@ fn tenant(no: i32, id: &str, issuer: &str, origins: &[&str]) -> Tenant {
     }
 }
 
-/// An application whose store takes everything and finds nothing again but its signing keys.
+/// An application whose store takes everything and finds nothing again but its signing keys and used proofs.
 pub(crate) async fn app(http: HttpSettings) -> App {
     let ports = Ports {
-        store: Arc::new(KeysOnly::default()),
+        store: Arc::new(AlmostEmpty::default()),
         clock: Arc::new(ManualClock::new(Timestamp::from_seconds(1_790_000_000))),
         random: Arc::new(SeededRandom::new(1)),
     };
@@ -96,13 +99,16 @@ pub(crate) async fn app(http: HttpSettings) -> App {
 }
 
 #[derive(Default)]
-struct KeysOnly(Mutex<Vec<SigningKeyRow>>);
+struct AlmostEmpty {
+    keys: Mutex<Vec<SigningKeyRow>>,
+    spent: Mutex<HashSet<[u8; 32]>>,
+}
 
 fn ready<'a, T: Send + 'a>(value: T) -> Wait<'a, T> {
     Box::pin(std::future::ready(value))
 }
 
-impl Store for KeysOnly {
+impl Store for AlmostEmpty {
     fn ready(&self) -> Wait<'_, Result<(), StoreError>> {
         ready(Ok(()))
     }
@@ -123,8 +129,40 @@ impl Store for KeysOnly {
         ready(Ok(None))
     }
 
+    fn found(&self, _: TenantNo, _: LookUpKind, _: [u8; 32]) -> Wait<'_, Result<Option<Found>, StoreError>> {
+        ready(Ok(None))
+    }
+
+    fn items(&self, _: TenantNo, _: UserId, _: Option<ItemKind>) -> Wait<'_, Result<Vec<Item>, StoreError>> {
+        ready(Ok(Vec::new()))
+    }
+
+    fn users(&self, _: TenantNo, _: Option<UserId>, _: u32) -> Wait<'_, Result<Vec<Standing>, StoreError>> {
+        ready(Ok(Vec::new()))
+    }
+
+    fn epochs(&self, _: Timestamp, _: u32) -> Wait<'_, Result<Vec<EpochRow>, StoreError>> {
+        ready(Ok(Vec::new()))
+    }
+
+    fn spend(&self, _: TenantNo, proof: [u8; 32], _: Timestamp) -> Wait<'_, Result<bool, StoreError>> {
+        ready(Ok(self.spent.lock().unwrap().insert(proof)))
+    }
+
+    fn shares_spent(&self) -> bool {
+        false
+    }
+
+    fn api_key(&self, _: [u8; 32]) -> Wait<'_, Result<Option<ApiKeyRow>, StoreError>> {
+        ready(Ok(None))
+    }
+
+    fn api_keys(&self, _: TenantNo) -> Wait<'_, Result<Vec<ApiKeyRow>, StoreError>> {
+        ready(Ok(Vec::new()))
+    }
+
     fn signing_keys(&self) -> Wait<'_, Result<Vec<SigningKeyRow>, StoreError>> {
-        ready(Ok(self.0.lock().unwrap().clone()))
+        ready(Ok(self.keys.lock().unwrap().clone()))
     }
 
     fn meta(&self, _: &'static str) -> Wait<'_, Result<Option<Vec<u8>>, StoreError>> {
@@ -133,7 +171,7 @@ impl Store for KeysOnly {
 
     fn commit(&self, _: TenantNo, change: Change) -> Wait<'static, Result<Committed, CommitError>> {
         if let Act::AddSigningKey(key) = change.act {
-            self.0.lock().unwrap().push(*key);
+            self.keys.lock().unwrap().push(*key);
         }
         ready(Ok(Committed::Done))
     }

@@ -16,7 +16,9 @@ use passerby_core::{
     id::TenantNo,
 };
 
-use crate::{App, Authorization, MediaType, Problem, Refusal, address::client_address, cookies, tenant::host_of};
+use crate::{
+    App, Authorization, MediaType, Problem, Refusal, address::client_address, cookies, proof, tenant::host_of,
+};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -42,7 +44,7 @@ impl Visit {
             origin == app.tables().own_origin(self.tenant)
                 || (app.http().dev && is_own_host(origin, &parts.uri, &parts.headers))
         });
-        Caller { tenant: self.tenant, address: self.address, site }
+        Caller { tenant: self.tenant, address: self.address, site, proof: proof::claim(app, parts) }
     }
 
     /// Whether the tenant's issuer is https: then its cookie is Secure and bears the `__Host-` name.
@@ -55,7 +57,7 @@ impl Visit {
         cookies::read(headers, || self.secure(app))
     }
 
-    /// Bearer token and cookie of a request to the caller's own things; a method other than GET and HEAD changes.
+    /// Access token and cookie of a request to the caller's own things; a method other than GET and HEAD changes.
     ///
     /// # Errors
     /// 401 `invalid_token` for `Basic`: it names a client, and here a session is asked; 415 for a change by cookie whose
@@ -66,13 +68,12 @@ impl Visit {
         parts: &'a Parts,
         authorization: &Authorization<'a>,
     ) -> Result<Access<'a>, Problem> {
-        let bearer = match authorization {
-            Authorization::None => None,
-            Authorization::Bearer(token) => Some(*token),
-            Authorization::Basic { .. } => return Err(Problem::invalid_token("A session's access token goes here.")),
-        };
+        if authorization.basic().is_some() {
+            return Err(Problem::invalid_token("A session's access token goes here."));
+        }
+        let token = authorization.access_token();
         // another credential wins over the cookie
-        let cookie = if bearer.is_some() { None } else { self.cookie(app, &parts.headers) };
+        let cookie = if token.is_some() { None } else { self.cookie(app, &parts.headers) };
         let change = !is_safe(&parts.method);
         // what a foreign page's form can send is not JSON
         if change && cookie.is_some() && parts.headers.contains_key(CONTENT_TYPE) {
@@ -83,7 +84,7 @@ impl Visit {
                 }
             }
         }
-        Ok(Access { bearer, cookie, change })
+        Ok(Access { token, cookie, change })
     }
 }
 

@@ -1,4 +1,4 @@
-//! The strict reader of token headers, shared by JWS and JWE.
+//! The strict reader of token headers, shared by JWS, JWE and proofs.
 
 use std::{borrow::Cow, fmt};
 
@@ -7,36 +7,43 @@ use serde::{
     de::{Error, IgnoredAny, MapAccess, Visitor},
 };
 
-use crate::{JoseError, MAX_HEADER, b64};
+use crate::{JoseError, MAX_HEADER, b64, jwk::RawJwk};
 
 /// Members that would let a token say how it is to be checked: an extension, a compression, another payload encoding,
-/// or a key of its own (RFC 7515 section 4.1, RFC 7797, RFC 8725 sections 3.9 and 3.10).
-const REFUSED: [&str; 7] = ["crit", "zip", "b64", "jku", "x5u", "jwk", "x5c"];
+/// or a key from elsewhere (RFC 7515 section 4.1, RFC 7797, RFC 8725 sections 3.9 and 3.10). So is `jwk`, but in a proof,
+/// whose key is what it is about.
+const REFUSED: [&str; 6] = ["crit", "zip", "b64", "jku", "x5u", "x5c"];
 
-/// More members than any header of ours has; bounds the search for duplicates.
+/// More members than any object here has; bounds the search for duplicates.
 const MAX_MEMBERS: usize = 16;
 
 /// The members that are read; each at most once, others may be there.
 #[derive(Debug, Default)]
-pub(crate) struct RawHeader {
-    alg: Option<String>,
-    enc: Option<String>,
-    kid: Option<String>,
-    typ: Option<String>,
+pub(crate) struct RawHeader<'a> {
+    alg: Option<Cow<'a, str>>,
+    enc: Option<Cow<'a, str>>,
+    kid: Option<Cow<'a, str>>,
+    typ: Option<Cow<'a, str>>,
+    jwk: Option<RawJwk<'a>>,
 }
 
-impl RawHeader {
-    /// Reads an encoded header.
-    pub(crate) fn read(encoded: &str) -> Result<Self, JoseError> {
-        if encoded.len() > b64::encoded_len(MAX_HEADER) {
-            return Err(JoseError::Malformed);
-        }
-        let bytes = b64::decode(encoded).ok_or(JoseError::Malformed)?;
-        let text = std::str::from_utf8(&bytes).map_err(|_| JoseError::Malformed)?;
-        let mut reader = serde_json::Deserializer::from_str(text);
-        let header = reader.deserialize_map(HeaderVisitor).map_err(|_| JoseError::Malformed)?;
-        reader.end().map_err(|_| JoseError::Malformed)?;
-        Ok(header)
+/// The bytes of an encoded header.
+pub(crate) fn decode(encoded: &str) -> Result<Vec<u8>, JoseError> {
+    if encoded.len() > b64::encoded_len(MAX_HEADER) {
+        return Err(JoseError::Malformed);
+    }
+    b64::decode(encoded).ok_or(JoseError::Malformed)
+}
+
+impl<'a> RawHeader<'a> {
+    /// Reads a decoded header that brings no key.
+    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, JoseError> {
+        read(bytes, HeaderVisitor { with_key: false })
+    }
+
+    /// Reads a decoded header that may bring a public key.
+    pub(crate) fn read_with_key(bytes: &'a [u8]) -> Result<Self, JoseError> {
+        read(bytes, HeaderVisitor { with_key: true })
     }
 
     /// `alg`; without one there is no algorithm to accept.
@@ -53,53 +60,103 @@ impl RawHeader {
     pub(crate) fn kid_and_typ(self) -> Result<(String, String), JoseError> {
         let kid = self.kid.filter(|k| !k.is_empty()).ok_or(JoseError::Key)?;
         let typ = self.typ.filter(|t| !t.is_empty()).ok_or(JoseError::Type)?;
-        Ok((kid, typ))
+        Ok((kid.into_owned(), typ.into_owned()))
+    }
+
+    /// `typ`, which must be there.
+    pub(crate) fn typ(&self) -> Result<&str, JoseError> {
+        self.typ.as_deref().ok_or(JoseError::Type)
+    }
+
+    /// `jwk`, which must be there.
+    pub(crate) fn jwk(&self) -> Result<&RawJwk<'a>, JoseError> {
+        self.jwk.as_ref().ok_or(JoseError::Key)
     }
 }
 
-struct HeaderVisitor;
+fn read(bytes: &[u8], visitor: HeaderVisitor) -> Result<RawHeader<'_>, JoseError> {
+    let text = std::str::from_utf8(bytes).map_err(|_| JoseError::Malformed)?;
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let header = reader.deserialize_map(visitor).map_err(|_| JoseError::Malformed)?;
+    reader.end().map_err(|_| JoseError::Malformed)?;
+    Ok(header)
+}
+
+struct HeaderVisitor {
+    with_key: bool,
+}
 
 impl<'de> Visitor<'de> for HeaderVisitor {
-    type Value = RawHeader;
+    type Value = RawHeader<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a token header")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawHeader, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawHeader<'de>, A::Error> {
         let mut header = RawHeader::default();
-        let mut seen: Vec<Cow<'de, str>> = Vec::with_capacity(4);
-        while let Some(Name(name)) = map.next_key()? {
-            if seen.len() == MAX_MEMBERS || seen.contains(&name) || REFUSED.contains(&&*name) {
-                return Err(A::Error::custom("member"));
-            }
-            let place = match &*name {
-                "alg" => Some(&mut header.alg),
-                "enc" => Some(&mut header.enc),
-                "kid" => Some(&mut header.kid),
-                "typ" => Some(&mut header.typ),
-                _ => None,
+        read_members(map, |name, map| {
+            let place = match name {
+                "alg" => &mut header.alg,
+                "enc" => &mut header.enc,
+                "kid" => &mut header.kid,
+                "typ" => &mut header.typ,
+                "jwk" if self.with_key => {
+                    header.jwk = Some(map.next_value()?);
+                    return Ok(Member::Read);
+                }
+                "jwk" => return Ok(Member::Refused),
+                _ if REFUSED.contains(&name) => return Ok(Member::Refused),
+                _ => return Ok(Member::Other),
             };
-            match place {
-                Some(place) => *place = Some(map.next_value()?),
-                None => drop(map.next_value::<IgnoredAny>()?),
-            }
-            seen.push(name);
-        }
+            *place = Some(map.next_value::<Text<'_>>()?.0);
+            Ok(Member::Read)
+        })?;
         Ok(header)
     }
 }
 
-/// A member's name, borrowed where it has no escapes (serde alone would copy a `Cow`).
+/// What a reader does with a member of some name.
+pub(crate) enum Member {
+    /// It has read the value.
+    Read,
+    /// It does not know the name; the value is skipped.
+    Other,
+    /// The name may not be there.
+    Refused,
+}
+
+/// Hands each name of an object to `take`; fails for a name that comes twice, that is refused, or that is one too many.
+pub(crate) fn read_members<'de, A: MapAccess<'de>>(
+    mut map: A,
+    mut take: impl FnMut(&str, &mut A) -> Result<Member, A::Error>,
+) -> Result<(), A::Error> {
+    let mut seen: Vec<Cow<'de, str>> = Vec::with_capacity(8);
+    while let Some(Text(name)) = map.next_key()? {
+        if seen.len() == MAX_MEMBERS || seen.contains(&name) {
+            return Err(A::Error::custom("member"));
+        }
+        match take(&name, &mut map)? {
+            Member::Read => {}
+            Member::Other => drop(map.next_value::<IgnoredAny>()?),
+            Member::Refused => return Err(A::Error::custom("member")),
+        }
+        seen.push(name);
+    }
+    Ok(())
+}
+
+/// A text, borrowed where it has no escapes (serde alone would copy a `Cow`).
 #[derive(serde::Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(json: &str) -> Result<RawHeader, JoseError> {
-        RawHeader::read(&b64::encode(json.as_bytes()))
+    /// As a token's header, kept for as long as the tests run.
+    fn read(json: &str) -> Result<RawHeader<'static>, JoseError> {
+        RawHeader::read(decode(&b64::encode(json.as_bytes()))?.leak())
     }
 
     #[test]
@@ -131,15 +188,15 @@ mod tests {
         ] {
             assert_eq!(read(json).err(), Some(JoseError::Malformed), "{json}");
         }
-        for name in REFUSED {
+        for name in REFUSED.into_iter().chain(["jwk"]) {
             assert_eq!(
                 read(&format!(r#"{{"alg":"ES256","{name}":null}}"#)).err(),
                 Some(JoseError::Malformed),
                 "{name}"
             );
         }
-        assert!(RawHeader::read(&b64::encode(b"{\"alg\":\"\xff\"}")).is_err());
-        assert!(RawHeader::read(&b64::encode(b"\xef\xbb\xbf{}")).is_err(), "byte order mark");
+        assert!(RawHeader::read(b"{\"alg\":\"\xff\"}").is_err());
+        assert!(RawHeader::read(b"\xef\xbb\xbf{}").is_err(), "byte order mark");
         let many: Vec<_> = (0..=MAX_MEMBERS).map(|i| format!("\"m{i}\":1")).collect();
         assert!(read(&format!("{{{}}}", many[1..].join(","))).is_ok());
         assert!(read(&format!("{{{}}}", many.join(","))).is_err());

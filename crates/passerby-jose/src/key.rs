@@ -7,19 +7,18 @@ use aws_lc_rs::{
     rand::SystemRandom,
     rsa,
     signature::{
-        ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
-        ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair,
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, ParsedPublicKey, RSA_PKCS1_SHA256,
+        RsaKeyPair,
     },
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::{Algorithm, JoseError, b64, secret::sha256, sign::Jws};
-
-/// Longest RSA modulus, in bytes (4096 bits): bounds signatures, and the time that one takes.
-const MAX_RSA: usize = 512;
-/// Shortest (2048 bits, RFC 7518 section 3.3).
-const MIN_RSA: usize = 256;
+use crate::{
+    Algorithm, JoseError, b64,
+    jwk::{MAX_RSA, PublicKey},
+    sign::Jws,
+};
 
 enum Private {
     Es256(EcdsaKeyPair),
@@ -119,7 +118,7 @@ impl SigningKey {
             return Err(JoseError::Key);
         }
         let start = out.len();
-        let signature = self.public.0.signature_len;
+        let signature = self.public.0.parts.signature_len();
         out.reserve(header.encoded.len() + b64::encoded_len(claims.len()) + 1 + b64::encoded_len(signature));
         out.extend_from_slice(&header.encoded);
         b64::encode_into(claims, out);
@@ -146,7 +145,7 @@ impl SigningKey {
             }
             Private::Rs256(pair) => {
                 let mut buffer = [0; MAX_RSA];
-                let signature = buffer.get_mut(..self.public.0.signature_len).ok_or(JoseError::Key)?;
+                let signature = buffer.get_mut(..self.public.0.parts.signature_len()).ok_or(JoseError::Key)?;
                 pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), &out[start..], signature).map_err(fail)?;
                 out.push(b'.');
                 b64::encode_into(signature, out);
@@ -184,12 +183,9 @@ impl fmt::Debug for SigningKey {
 pub struct VerifyingKey(Arc<Public>);
 
 struct Public {
-    algorithm: Algorithm,
     kid: Arc<str>,
+    parts: PublicKey,
     key: ParsedPublicKey,
-    signature_len: usize,
-    /// The members that make up the key, in the order of their names (RFC 7638 section 3.2).
-    members: Vec<(&'static str, String)>,
 }
 
 impl VerifyingKey {
@@ -198,36 +194,9 @@ impl VerifyingKey {
         if kid.is_empty() {
             return Err(JoseError::Key);
         }
-        let text = |s: &str| s.to_owned();
-        let (key, signature_len, members) = match algorithm {
-            Algorithm::Es256 => {
-                let point = public.strip_prefix(&[4]).filter(|p| p.len() == 64).ok_or(JoseError::Key)?;
-                let members = vec![
-                    ("crv", text("P-256")),
-                    ("kty", text("EC")),
-                    ("x", b64::encode(&point[..32])),
-                    ("y", b64::encode(&point[32..])),
-                ];
-                (ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, public), 64, members)
-            }
-            Algorithm::EdDsa => {
-                if public.len() != 32 {
-                    return Err(JoseError::Key);
-                }
-                let members = vec![("crv", text("Ed25519")), ("kty", text("OKP")), ("x", b64::encode(public))];
-                (ParsedPublicKey::new(&ED25519, public), 64, members)
-            }
-            Algorithm::Rs256 => {
-                let (n, e) = rsa_components(public).ok_or(JoseError::Key)?;
-                if !(MIN_RSA..=MAX_RSA).contains(&n.len()) {
-                    return Err(JoseError::Key);
-                }
-                let members = vec![("e", b64::encode(e)), ("kty", text("RSA")), ("n", b64::encode(n))];
-                (ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public), n.len(), members)
-            }
-        };
-        let key = key.map_err(|_| JoseError::Key)?;
-        Ok(Self(Arc::new(Public { algorithm, kid: kid.into(), key, signature_len, members })))
+        let parts = PublicKey::from_raw(algorithm, public)?;
+        let key = parts.parse()?;
+        Ok(Self(Arc::new(Public { kid: kid.into(), parts, key })))
     }
 
     /// Its name.
@@ -237,21 +206,19 @@ impl VerifyingKey {
 
     /// What it checks; no token has a say in it.
     pub fn algorithm(&self) -> Algorithm {
-        self.0.algorithm
+        self.0.parts.algorithm()
     }
 
     /// The public JWK (RFC 7517; RFC 7518 section 6, RFC 8037 section 2) with `kid`, `use` and `alg`.
     pub fn jwk(&self) -> Value {
         let more = [("kid", self.kid()), ("use", "sig"), ("alg", self.algorithm().as_str())];
-        let own = self.0.members.iter().map(|(name, value)| (*name, value.as_str()));
-        Value::Object(own.chain(more).map(|(name, value)| (name.to_owned(), value.into())).collect())
+        let own = self.0.parts.members().into_iter().map(|(name, value)| (name.to_owned(), value.into()));
+        Value::Object(own.chain(more.map(|(name, value)| (name.to_owned(), value.into()))).collect())
     }
 
     /// The SHA-256 thumbprint of the JWK (RFC 7638), base64url: 43 characters.
     pub fn thumbprint(&self) -> String {
-        let required: Map<String, Value> =
-            self.0.members.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())).collect();
-        b64::encode(&sha256(Value::Object(required).to_string().as_bytes()))
+        b64::encode(&self.0.parts.thumbprint())
     }
 
     /// Checks the signature of a token that [`crate::parse_jws`] read. What its claims say is the caller's to check.
@@ -272,7 +239,7 @@ impl VerifyingKey {
     }
 
     pub(crate) fn verify_raw(&self, message: &[u8], signature: &[u8]) -> Result<(), JoseError> {
-        if signature.len() != self.0.signature_len {
+        if signature.len() != self.0.parts.signature_len() {
             return Err(JoseError::Signature);
         }
         self.0.key.verify_sig(message, signature).map_err(|_| JoseError::Signature)
@@ -283,32 +250,6 @@ impl fmt::Debug for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "VerifyingKey({}, {:?})", self.algorithm(), self.kid())
     }
-}
-
-/// Modulus and exponent of `RSAPublicKey ::= SEQUENCE { INTEGER, INTEGER }` (RFC 8017 appendix A.1.1), without leading
-/// zeros. The text comes from the library, which checks the numbers; it offers no other way to them without `ring-io`.
-fn rsa_components(der: &[u8]) -> Option<(&[u8], &[u8])> {
-    fn element(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
-        let (&[found, first], rest) = der.split_first_chunk()?;
-        if found != tag {
-            return None;
-        }
-        let (len, rest) = match first {
-            0..=0x7f => (usize::from(first), rest),
-            0x81 => rest.split_first().map(|(n, rest)| (usize::from(*n), rest))?,
-            0x82 => rest.split_first_chunk().map(|(n, rest)| (usize::from(u16::from_be_bytes(*n)), rest))?,
-            _ => return None,
-        };
-        rest.split_at_checked(len)
-    }
-    fn positive(number: &[u8]) -> Option<&[u8]> {
-        let number = number.strip_prefix(&[0]).unwrap_or(number);
-        (*number.first()? != 0).then_some(number)
-    }
-    let (sequence, rest) = element(0x30, der)?;
-    let (n, tail) = element(0x02, sequence)?;
-    let (e, tail) = element(0x02, tail)?;
-    (rest.is_empty() && tail.is_empty()).then_some((positive(n)?, positive(e)?))
 }
 
 #[cfg(test)]
@@ -461,12 +402,6 @@ mod tests {
         }
         for wrong in [&[][..], &[0; 31], &[0; 33]] {
             assert_eq!(VerifyingKey::new(Algorithm::EdDsa, "k", wrong).err(), Some(JoseError::Key));
-        }
-        let short = [&[0x30, 0x81, 0x89, 2, 0x81, 0x81, 0][..], &[0xff; 128], &[2, 3, 1, 0, 1]].concat();
-        assert_eq!(rsa_components(&short).map(|(n, e)| (n.len(), e.len())), Some((128, 3)));
-        assert_eq!(VerifyingKey::new(Algorithm::Rs256, "k", &short).err(), Some(JoseError::Key), "1024 bits");
-        for end in 0..short.len() {
-            assert_eq!(rsa_components(&short[..end]), None);
         }
     }
 

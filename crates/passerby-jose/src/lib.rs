@@ -1,11 +1,12 @@
 //! Pure cryptographic formats over aws-lc-rs: compact JWS (RFC 7515) with ES256, EdDSA and RS256, compact JWE
-//! (RFC 7516) with `dir` and A256GCM, key derivation, keyed hashes and blobs sealed at rest.
+//! (RFC 7516) with `dir` and A256GCM, DPoP proofs (RFC 9449), key derivation, keyed hashes and blobs sealed at rest.
 //!
 //! It knows nothing of guests, tenants, time or storage. Three rules make it hard to misuse:
 //!
 //! - the algorithm belongs to the key; a token's header may only agree with it (RFC 8725 section 3.1);
 //! - there is one spelling of everything: base64url without padding and with clear trailing bits, no duplicate header
-//!   members, none of the header members that bring a key, a compression or an extension along;
+//!   members, none of the header members that bring a key, a compression or an extension along (but the key of a proof,
+//!   which proves that its maker holds it, and nothing else);
 //! - keys are parsed once; what is secret is wiped when dropped and never printed.
 //!
 //! A reader never panics, whatever text it is given, and its errors say no more than which check failed.
@@ -13,8 +14,10 @@
 mod algorithm;
 pub mod b64;
 mod header;
+mod jwk;
 mod key;
 mod key_set;
+mod proof;
 mod seal;
 mod secret;
 mod sign;
@@ -22,6 +25,7 @@ mod sign;
 pub use algorithm::Algorithm;
 pub use key::{Header, SigningKey, VerifyingKey};
 pub use key_set::KeySet;
+pub use proof::{MAX_PROOF, Proof, parse_proof};
 pub use seal::{JweHeader, SealingKey, peek_jwe};
 pub use secret::{BlobKey, MacKey, derive, fill_random, mac, open_blob, same, seal_blob, sha256};
 pub use sign::{Jws, parse_jws};

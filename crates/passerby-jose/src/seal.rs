@@ -4,7 +4,11 @@ use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
-use crate::{JoseError, MAX_TOKEN, b64, header::RawHeader, secret::nonce};
+use crate::{
+    JoseError, MAX_TOKEN, b64,
+    header::{self, RawHeader},
+    secret::nonce,
+};
 
 const NONCE: usize = 12;
 const TAG: usize = 16;
@@ -136,7 +140,8 @@ pub fn peek_jwe(token: &str) -> Result<JweHeader, JoseError> {
     if !b64::is_valid(Body::read(rest)?.ciphertext) {
         return Err(JoseError::Malformed);
     }
-    let header = RawHeader::read(header)?;
+    let header = header::decode(header)?;
+    let header = RawHeader::read(&header)?;
     if header.alg()? != "dir" || header.enc()? != "A256GCM" {
         return Err(JoseError::Algorithm);
     }

@@ -2,7 +2,45 @@
 
 use std::borrow::Cow;
 
-use crate::{Algorithm, JoseError, MAX_TOKEN, b64, header::RawHeader};
+use crate::{
+    Algorithm, JoseError, MAX_TOKEN, b64,
+    header::{self, RawHeader},
+};
+
+/// The parts of a compact JWS, each strict base64url, the signature not empty.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parts<'a> {
+    pub(crate) header: &'a str,
+    pub(crate) signing_input: &'a str,
+    payload: &'a str,
+    signature: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    /// Parts a token of at most `max` bytes. The header's alphabet is checked when it is decoded.
+    pub(crate) fn split(token: &'a str, max: usize) -> Result<Self, JoseError> {
+        if token.len() > max {
+            return Err(JoseError::Malformed);
+        }
+        let (signing_input, signature) = token.rsplit_once('.').ok_or(JoseError::Malformed)?;
+        let (header, payload) = signing_input.split_once('.').ok_or(JoseError::Malformed)?;
+        // a fourth part would leave a full stop in the payload, which is outside the alphabet
+        if !b64::is_valid(payload) || signature.is_empty() || !b64::is_valid(signature) {
+            return Err(JoseError::Malformed);
+        }
+        Ok(Self { header, signing_input, payload, signature })
+    }
+
+    /// The decoded payload; [`Parts::split`] has ruled out that it is not to be decoded.
+    pub(crate) fn claims(&self) -> Result<Vec<u8>, JoseError> {
+        b64::decode(self.payload).ok_or(JoseError::Malformed)
+    }
+
+    /// The decoded signature; the same.
+    pub(crate) fn signature(&self) -> Result<Vec<u8>, JoseError> {
+        b64::decode(self.signature).ok_or(JoseError::Malformed)
+    }
+}
 
 /// A token whose header was read and whose signature was *not* checked yet: see [`crate::VerifyingKey::verify`].
 #[derive(Debug, Clone)]
@@ -13,8 +51,7 @@ pub struct Jws<'a> {
     pub kid: Cow<'a, str>,
     /// What the token says it is (RFC 8725 section 3.11); not empty, compared by the caller.
     pub typ: Cow<'a, str>,
-    signing_input: &'a str,
-    payload: &'a str,
+    parts: Parts<'a>,
     signature: Vec<u8>,
 }
 
@@ -24,11 +61,11 @@ impl Jws<'_> {
     /// # Errors
     /// [`JoseError::Malformed`] when it is not base64url, which [`parse_jws`] has ruled out.
     pub fn claims(&self) -> Result<Vec<u8>, JoseError> {
-        b64::decode(self.payload).ok_or(JoseError::Malformed)
+        self.parts.claims()
     }
 
     pub(crate) fn signing_input(&self) -> &str {
-        self.signing_input
+        self.parts.signing_input
     }
 
     pub(crate) fn signature(&self) -> &[u8] {
@@ -45,20 +82,12 @@ impl Jws<'_> {
 /// - [`JoseError::Algorithm`]: `alg` missing or not on the list (`none`, `HS256` and all others);
 /// - [`JoseError::Key`], [`JoseError::Type`]: `kid` or `typ` missing or empty.
 pub fn parse_jws(token: &str) -> Result<Jws<'_>, JoseError> {
-    if token.len() > MAX_TOKEN {
-        return Err(JoseError::Malformed);
-    }
-    let (signing_input, signature) = token.rsplit_once('.').ok_or(JoseError::Malformed)?;
-    let (header, payload) = signing_input.split_once('.').ok_or(JoseError::Malformed)?;
-    // a fourth part would leave a full stop in the payload, which is outside the alphabet
-    if !b64::is_valid(payload) {
-        return Err(JoseError::Malformed);
-    }
-    let header = RawHeader::read(header)?;
+    let parts = Parts::split(token, MAX_TOKEN)?;
+    let header = header::decode(parts.header)?;
+    let header = RawHeader::read(&header)?;
     let alg = header.alg()?.parse()?;
     let (kid, typ) = header.kid_and_typ()?;
-    let signature = b64::decode(signature).filter(|s| !s.is_empty()).ok_or(JoseError::Malformed)?;
-    Ok(Jws { alg, kid: kid.into(), typ: typ.into(), signing_input, payload, signature })
+    Ok(Jws { alg, kid: kid.into(), typ: typ.into(), parts, signature: parts.signature()? })
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ impl<'a> Claim<'a> {
     /// there never counts as absent.
     pub fn read(headers: &'a HeaderMap) -> Result<Self, OAuthError> {
         match Authorization::read(headers)? {
-            Authorization::Bearer(_) => Err(Malformed::Scheme.into()),
+            Authorization::Bearer(_) | Authorization::DPoP(_) => Err(Malformed::Scheme.into()),
             taken => Ok(Self(taken)),
         }
     }
@@ -58,8 +58,9 @@ impl<'a> Claim<'a> {
 mod tests {
     use http::{HeaderValue, header::AUTHORIZATION};
 
+    use passerby_http::Challenge;
+
     use super::*;
-    use crate::Challenge;
 
     fn headers(value: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(value))])

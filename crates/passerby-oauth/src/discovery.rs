@@ -25,10 +25,10 @@ const KEPT: HeaderValue = HeaderValue::from_static("public, max-age=300");
 const CLIENT_METHODS: [&str; 4] = ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"];
 /// How who introspects may: not by an id alone, and API keys too (RFC 8414 section 2 allows a token type here).
 const INTROSPECTION_METHODS: [&str; 4] = ["client_secret_basic", "client_secret_post", "private_key_jwt", "Bearer"];
-/// Algorithms of client assertions.
-const ASSERTION_ALGORITHMS: [&str; 3] = ["ES256", "EdDSA", "RS256"];
-const CLAIMS: [&str; 12] =
-    ["iss", "sub", "aud", "exp", "iat", "jti", "client_id", "scope", "sid", "is_anonymous", "epoch", "floating"];
+/// Algorithms of what clients sign: assertions and proofs.
+const CLIENT_ALGORITHMS: [&str; 3] = ["ES256", "EdDSA", "RS256"];
+const CLAIMS: [&str; 13] =
+    ["iss", "sub", "aud", "exp", "iat", "jti", "client_id", "scope", "sid", "is_anonymous", "epoch", "floating", "cnf"];
 
 /// The metadata of an issuer.
 #[derive(Debug, Serialize, ToSchema)]
@@ -61,6 +61,8 @@ pub(crate) struct Metadata<'a> {
     introspection_endpoint_auth_signing_alg_values_supported: &'static [&'static str],
     revocation_endpoint_auth_methods_supported: &'static [&'static str],
     revocation_endpoint_auth_signing_alg_values_supported: &'static [&'static str],
+    /// RFC 9449 section 5.1.
+    dpop_signing_alg_values_supported: &'static [&'static str],
     /// Scopes of all registered APIs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     scopes_supported: Vec<&'a str>,
@@ -88,11 +90,12 @@ impl<'a> Metadata<'a> {
             subject_types_supported: ["public"],
             id_token_signing_alg_values_supported: [algorithm],
             token_endpoint_auth_methods_supported: &CLIENT_METHODS,
-            token_endpoint_auth_signing_alg_values_supported: &ASSERTION_ALGORITHMS,
+            token_endpoint_auth_signing_alg_values_supported: &CLIENT_ALGORITHMS,
             introspection_endpoint_auth_methods_supported: &INTROSPECTION_METHODS,
-            introspection_endpoint_auth_signing_alg_values_supported: &ASSERTION_ALGORITHMS,
+            introspection_endpoint_auth_signing_alg_values_supported: &CLIENT_ALGORITHMS,
             revocation_endpoint_auth_methods_supported: &CLIENT_METHODS,
-            revocation_endpoint_auth_signing_alg_values_supported: &ASSERTION_ALGORITHMS,
+            revocation_endpoint_auth_signing_alg_values_supported: &CLIENT_ALGORITHMS,
+            dpop_signing_alg_values_supported: &CLIENT_ALGORITHMS,
             scopes_supported: scopes,
             claims_supported: &CLAIMS,
         }

@@ -8,33 +8,8 @@ use http::{
     header::{RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use passerby_core::{Code, Error};
-use passerby_http::{Malformed, Refusal, answer::Out};
+use passerby_http::{Challenge, Malformed, Refusal, answer::Out, status_of};
 use utoipa::ToSchema;
-
-/// What a 401 asks for; every 401 says it (RFC 9110 section 11.6.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Challenge {
-    /// No token was shown: no error is named (RFC 6750 section 3).
-    Bearer,
-    /// A token was shown, and refused.
-    InvalidToken,
-    /// A client authenticates, in whichever way. Not `Basic`: a browser would open its own dialog.
-    #[default]
-    Client,
-    /// A client authenticated by HTTP Basic, and failed (RFC 6749 section 5.2).
-    Basic,
-}
-
-impl Challenge {
-    fn value(self) -> HeaderValue {
-        HeaderValue::from_static(match self {
-            Self::Bearer => "Bearer realm=\"passerby\"",
-            Self::InvalidToken => "Bearer realm=\"passerby\", error=\"invalid_token\"",
-            Self::Client => "Bearer realm=\"passerby\", error=\"invalid_client\"",
-            Self::Basic => "Basic realm=\"passerby\", charset=\"UTF-8\"",
-        })
-    }
-}
 
 /// The body of an error, for the document.
 #[derive(Debug, ToSchema)]
@@ -65,7 +40,7 @@ pub struct OAuthError {
 impl OAuthError {
     /// A status, a word and a sentence.
     pub fn new(status: StatusCode, error: &'static str, description: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, error, description: description.into(), wait: None, challenge: Challenge::default() }
+        Self { status, error, description: description.into(), wait: None, challenge: Challenge::Client }
     }
 
     /// 400 `invalid_request`.
@@ -119,6 +94,11 @@ impl From<Error> for OAuthError {
             | Code::IdempotencyMismatch
             | Code::UserIdTaken
             | Code::UserIdNotAllowed
+            | Code::DeviceKeyTaken
+            | Code::TooManyDeviceKeys
+            | Code::LastWayIn
+            | Code::HandOffCancelled
+            | Code::RecoveryPending
             | Code::PreconditionFailed
             | Code::NotFound => (BAD, "invalid_request"),
             Code::InvalidClient => (StatusCode::UNAUTHORIZED, "invalid_client"),
@@ -132,7 +112,12 @@ impl From<Error> for OAuthError {
             | Code::SessionEnded
             | Code::InvalidSessionToken
             | Code::SessionExpired
+            | Code::InvalidCode
             | Code::GuestEnded => (BAD, "invalid_grant"),
+            // at the token endpoint 400 (RFC 9449 section 5), beside an access token 401 (section 7.1)
+            Code::UseDpopNonce => (status_of(&e), "use_dpop_nonce"),
+            Code::InvalidDpopProof => (status_of(&e), "invalid_dpop_proof"),
+            Code::InsufficientScope => (StatusCode::FORBIDDEN, "insufficient_scope"),
             Code::InvalidTarget => (BAD, "invalid_target"),
             Code::InvalidScope => (BAD, "invalid_scope"),
             Code::UnsupportedGrantType => (BAD, "unsupported_grant_type"),
@@ -141,11 +126,7 @@ impl From<Error> for OAuthError {
             Code::StorageFull => (StatusCode::INSUFFICIENT_STORAGE, "temporarily_unavailable"),
             Code::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
         };
-        let challenge = match e.code {
-            Code::Unauthenticated => Challenge::Bearer,
-            Code::InvalidToken | Code::TokenExpired => Challenge::InvalidToken,
-            _ => Challenge::Client,
-        };
+        let challenge = Challenge::of(&e);
         Self::of(status, word, e).asking(challenge)
     }
 }
@@ -180,17 +161,14 @@ impl IntoResponse for OAuthError {
         out.raw("{\"error\":").string(self.error);
         out.raw(",\"error_description\":").string(&plain(&self.description)).raw("}");
         let mut response = out.answer(self.status);
-        match self.status {
-            StatusCode::UNAUTHORIZED => {
-                response.headers_mut().insert(WWW_AUTHENTICATE, self.challenge.value());
-            }
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                // whole seconds, rounded up: who comes a moment early is refused again
-                let wait = self.wait.unwrap_or(Duration::from_secs(1));
-                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
-            }
-            _ => {}
+        if let Some(challenge) = self.challenge.for_status(self.status) {
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+        if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            // whole seconds, rounded up: who comes a moment early is refused again
+            let wait = self.wait.unwrap_or(Duration::from_secs(1));
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         response
     }
@@ -237,6 +215,9 @@ mod tests {
             (Code::InvalidScope, 400, "invalid_scope"),
             (Code::UnsupportedGrantType, 400, "unsupported_grant_type"),
             (Code::OriginNotAllowed, 403, "access_denied"),
+            (Code::UseDpopNonce, 400, "use_dpop_nonce"),
+            (Code::InvalidDpopProof, 400, "invalid_dpop_proof"),
+            (Code::InsufficientScope, 403, "insufficient_scope"),
             (Code::TooManyRequests, 429, "too_many_requests"),
             (Code::Unavailable, 503, "temporarily_unavailable"),
             (Code::StorageFull, 507, "temporarily_unavailable"),
@@ -257,6 +238,12 @@ mod tests {
         let token = || OAuthError::from(Error::new(Code::InvalidToken, "x"));
         assert!(told(token().by_basic(true), WWW_AUTHENTICATE).contains("invalid_token"));
         assert!(told(Malformed::Basic.into(), WWW_AUTHENTICATE).starts_with("Basic "));
+        let proof = |token_shown| OAuthError::from(Error { token_shown, ..Error::at(Code::UseDpopNonce, "DPoP", "x") });
+        assert_eq!((proof(true).status.as_u16(), proof(true).error), (401, "use_dpop_nonce"));
+        assert!(told(proof(true).by_basic(true), WWW_AUTHENTICATE).starts_with("DPoP error=\"use_dpop_nonce\""));
+        assert_eq!(told(proof(false), WWW_AUTHENTICATE), "");
+        let scope = OAuthError::from(Error::new(Code::InsufficientScope, "x"));
+        assert!(told(scope, WWW_AUTHENTICATE).contains("insufficient_scope"));
         let slow = Error::new(Code::TooManyRequests, "x").after(Duration::from_millis(2100));
         assert_eq!(told(slow.into(), RETRY_AFTER), "3");
         assert_eq!(told(Error::new(Code::Unavailable, "x").into(), RETRY_AFTER), "1");

@@ -11,10 +11,10 @@ use passerby_core::{
     Code,
     oauth::{ActiveToken, Asker, Introspection},
 };
-use passerby_http::{App, Authorization, Visit, answer::Out};
+use passerby_http::{App, Authorization, Challenge, Malformed, Visit, answer::Out};
 use utoipa::ToSchema;
 
-use crate::{Challenge, Claim, ClaimFields, ErrorBody, OAuthError, read_body};
+use crate::{Claim, ClaimFields, ErrorBody, OAuthError, read_body};
 
 const PATH: &str = "/oauth2/introspect";
 
@@ -56,7 +56,7 @@ struct IntrospectionAnswer {
     aud: Option<String>,
     /// The issuer.
     iss: Option<String>,
-    /// `Bearer`, for access tokens only.
+    /// `Bearer` or `DPoP`, for access tokens only.
     token_type: Option<String>,
     /// `access_token`, `refresh_token` or `session_token`.
     token_use: Option<String>,
@@ -70,6 +70,16 @@ struct IntrospectionAnswer {
     epoch: Option<i32>,
     /// There and true where nothing of the guest is stored.
     floating: Option<bool>,
+    /// There where the token is bound to a key: of no use to who does not prove it.
+    cnf: Option<Confirmation>,
+}
+
+/// The key that a token is bound to (RFC 9449 section 6).
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "only described")]
+struct Confirmation {
+    /// Its SHA-256 thumbprint (RFC 7638), base64url.
+    jkt: String,
 }
 
 /// Tells whether a token is alive.
@@ -93,6 +103,10 @@ pub(crate) async fn introspect(State(app): State<App>, visit: Visit, request: Re
 async fn answer(app: &App, visit: Visit, request: Request<Body>) -> Result<Response, OAuthError> {
     let (parts, body) = request.into_parts();
     let authorization = Authorization::read(&parts.headers)?;
+    // an API key is bound to nothing
+    if matches!(authorization, Authorization::DPoP(_)) {
+        return Err(Malformed::Scheme.into());
+    }
     let payload = read_body(app, &parts.headers, body).await?;
     let read = payload.read()?;
     let request = read.request()?;
@@ -120,9 +134,6 @@ async fn answer(app: &App, visit: Visit, request: Request<Body>) -> Result<Respo
             Ok(out.answer(StatusCode::OK))
         }
         Ok(Introspection::Active(active)) => Ok(dress(&active).answer(StatusCode::OK)),
-        Err(e) if key.is_some() && e.code == Code::UnauthorizedClient => {
-            Err(OAuthError::of(StatusCode::FORBIDDEN, "insufficient_scope", e))
-        }
         // an API key that belongs to another tenant than the one that was named
         Err(e) if key.is_some() && e.code == Code::InvalidClient => {
             Err(OAuthError::invalid_token(e.detail).asking(Challenge::InvalidToken))
@@ -145,7 +156,7 @@ fn dress(token: &ActiveToken) -> Out {
         out.raw(",\"scope\":").string(scope);
     }
     if token.kind == "access_token" {
-        out.raw(",\"token_type\":\"Bearer\"");
+        out.raw(",\"token_type\":").string(if token.bound_to.is_some() { "DPoP" } else { "Bearer" });
     }
     // tells a resource server that a living refresh or session token is no access token
     out.raw(",\"token_use\":").string(token.kind);
@@ -163,6 +174,9 @@ fn dress(token: &ActiveToken) -> Out {
     }
     if token.floating {
         out.raw(",\"floating\":true");
+    }
+    if let Some(thumbprint) = &token.bound_to {
+        out.raw(",\"cnf\":{\"jkt\":").string(&URL_SAFE_NO_PAD.encode(thumbprint)).raw("}");
     }
     out.raw("}");
     out
@@ -194,6 +208,7 @@ mod tests {
             is_anonymous: Some(true),
             epoch: Some(0),
             floating: true,
+            bound_to: None,
         };
         assert_eq!(
             text(&token),
@@ -204,11 +219,21 @@ mod tests {
                 "sid": "01010101-0101-0101-0101-010101010101", "is_anonymous": true, "epoch": 0, "floating": true,
             })
         );
+        token.bound_to = Some([0xff; 32]);
+        let bound = text(&token);
+        assert_eq!(bound["token_type"], "DPoP");
+        assert_eq!(bound["cnf"], serde_json::json!({ "jkt": "__________________________________________8" }));
         token.kind = "refresh_token";
+        let bound = text(&token);
+        assert_eq!(
+            (bound.get("token_type"), &bound["cnf"]["jkt"]),
+            (None, &"__________________________________________8".into())
+        );
+        token.bound_to = None;
         (token.session, token.is_anonymous, token.epoch, token.floating) = (None, None, None, false);
         (token.jti, token.issued_at, token.scope) = (None, None, None);
         let told = text(&token);
-        for absent in ["token_type", "sid", "is_anonymous", "epoch", "floating", "jti", "iat", "scope"] {
+        for absent in ["token_type", "sid", "is_anonymous", "epoch", "floating", "jti", "iat", "scope", "cnf"] {
             assert!(told.get(absent).is_none(), "{absent}");
         }
     }

@@ -19,7 +19,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use claim::{Claim, ClaimFields};
-pub use error::{Challenge, ErrorBody, OAuthError};
+pub use error::{ErrorBody, OAuthError};
 pub use request::{Payload, TokenRequest, one_audience, read_body};
 
 fn documented() -> OpenApiRouter<App> {

@@ -47,7 +47,7 @@ struct TokenForm {
 struct TokenAnswer {
     /// JWT of RFC 9068.
     access_token: String,
-    /// `Bearer`.
+    /// `Bearer`, or `DPoP` where the tokens are bound to a key.
     token_type: String,
     /// Seconds.
     expires_in: u64,
@@ -68,7 +68,7 @@ struct TokenAnswer {
     request_body(content((TokenForm = "application/x-www-form-urlencoded"), (TokenForm = "application/json"))),
     responses(
         (status = 200, description = "Tokens.", body = TokenAnswer),
-        (status = 400, description = "`invalid_request`, `invalid_grant`, `unauthorized_client`, `unsupported_grant_type`, `invalid_scope`, `invalid_target`.", body = ErrorBody),
+        (status = 400, description = "`invalid_request`, `invalid_grant`, `unauthorized_client`, `unsupported_grant_type`, `invalid_scope`, `invalid_target`, `invalid_dpop_proof`, and `use_dpop_nonce` with `DPoP-Nonce`.", body = ErrorBody),
         (status = 401, description = "`invalid_client`.", body = ErrorBody),
         (status = 403, description = "`access_denied`: the origin is not the client's.", body = ErrorBody),
         (status = 429, description = "`too_many_requests`, with `Retry-After`.", body = ErrorBody),
@@ -93,7 +93,9 @@ async fn answer(app: &App, visit: Visit, request: Request<Body>) -> Result<Respo
         Some("refresh_token") => match request.refresh_token {
             None => Err(Error::at(Code::InvalidRequest, "refresh_token", "refresh_token is missing.")),
             Some(refresh_token) => {
-                let request = RefreshRequest { refresh_token, audience, scope };
+                // who shows a proof gets tokens that are bound to its key (RFC 9449 section 5)
+                let bind_tokens = caller.proof.is_some();
+                let request = RefreshRequest { refresh_token, audience, scope, bind_tokens };
                 app.core().refresh(&caller, client, request).await.and_then(|ensured| {
                     ensured.tokens.ok_or_else(|| Error::new(Code::InvalidRefreshToken, "The session has no tokens."))
                 })

@@ -8,10 +8,10 @@ use axum::{
 };
 use http::{Request, StatusCode};
 use passerby_core::{caller::Access, model::Kind};
-use passerby_http::{App, Authorization, Visit, answer::Out};
+use passerby_http::{App, Authorization, Challenge, Visit, answer::Out};
 use utoipa::ToSchema;
 
-use crate::{Challenge, ErrorBody, OAuthError};
+use crate::{ErrorBody, OAuthError};
 
 /// The answer, for the document.
 #[derive(Debug, ToSchema)]
@@ -32,10 +32,10 @@ struct UserInfo {
     get,
     path = "/oauth2/userinfo",
     tag = "OAuth",
-    security(("bearer" = [])),
+    security(("bearer" = []), ("dpop" = [])),
     responses(
         (status = 200, description = "The bearer.", body = UserInfo),
-        (status = 401, description = "`invalid_token`, with `WWW-Authenticate: Bearer`.", body = ErrorBody),
+        (status = 401, description = "`invalid_token`, with `WWW-Authenticate: Bearer`; for a token that is bound to a key `DPoP`, with `invalid_token`, `invalid_dpop_proof` or `use_dpop_nonce`.", body = ErrorBody),
     )
 )]
 pub(crate) async fn userinfo(State(app): State<App>, visit: Visit, request: Request<Body>) -> Response {
@@ -47,10 +47,10 @@ pub(crate) async fn userinfo(State(app): State<App>, visit: Visit, request: Requ
     post,
     path = "/oauth2/userinfo",
     tag = "OAuth",
-    security(("bearer" = [])),
+    security(("bearer" = []), ("dpop" = [])),
     responses(
         (status = 200, description = "The bearer.", body = UserInfo),
-        (status = 401, description = "`invalid_token`, with `WWW-Authenticate: Bearer`.", body = ErrorBody),
+        (status = 401, description = "`invalid_token`, with `WWW-Authenticate: Bearer`; for a token that is bound to a key `DPoP`, with `invalid_token`, `invalid_dpop_proof` or `use_dpop_nonce`.", body = ErrorBody),
     )
 )]
 pub(crate) async fn userinfo_by_post(State(app): State<App>, visit: Visit, request: Request<Body>) -> Response {
@@ -59,18 +59,17 @@ pub(crate) async fn userinfo_by_post(State(app): State<App>, visit: Visit, reque
 
 async fn answer(app: &App, visit: Visit, request: Request<Body>) -> Result<Response, OAuthError> {
     let (parts, _) = request.into_parts();
-    let bearer = match Authorization::read(&parts.headers) {
-        Ok(Authorization::Bearer(token)) => token,
-        Ok(Authorization::None) => {
-            return Err(OAuthError::invalid_token("This needs an access token.").asking(Challenge::Bearer));
-        }
-        Ok(Authorization::Basic { .. }) | Err(_) => {
-            return Err(OAuthError::invalid_token("The Authorization header must be Bearer with an access token."));
-        }
+    let authorization = Authorization::read(&parts.headers).ok();
+    let Some(token) = authorization.as_ref().and_then(Authorization::access_token) else {
+        return Err(if matches!(authorization, Some(Authorization::None)) {
+            OAuthError::invalid_token("This needs an access token.").asking(Challenge::Bearer)
+        } else {
+            OAuthError::invalid_token("The Authorization header must be Bearer or DPoP with an access token.")
+        });
     };
     let caller = visit.caller(app, &parts);
     // nothing is changed, and the cookie is not asked
-    let access = Access { bearer: Some(bearer), cookie: None, change: false };
+    let access = Access { token: Some(token), cookie: None, change: false };
     let me = app.core().userinfo(&caller, &access).await.map_err(of_core)?;
     let mut out = Out::with_capacity(192);
     out.raw("{\"sub\":").string(&me.user.id);

@@ -58,8 +58,12 @@ pub async fn ports(config: &Config, cores: usize) -> anyhow::Result<Ports> {
 
 /// All doors before one core.
 pub fn door(config: &Config, core: Arc<Passerby>) -> Door<HotLane> {
-    let http =
-        HttpSettings { trusted_proxies: config.trusted_proxies.clone(), dev: config.dev, ..HttpSettings::default() };
+    let http = HttpSettings {
+        trusted_proxies: config.trusted_proxies.clone(),
+        dev: config.dev,
+        tls: config.tls.is_some(),
+        ..HttpSettings::default()
+    };
     let mut router: Router<App> = Router::new()
         .merge(passerby_api::routes())
         .merge(passerby_api::documents(&openapi()))

@@ -15,6 +15,7 @@ import pytest
 HERE = Path(__file__).parent
 API = "https://api.example.com"
 WEB_SECRET = "demo-web-secret-0123456789abcdef"
+ROOT_KEY = "acceptance-root-key-0123456789abcdef0123456789"
 
 
 def _free_port():

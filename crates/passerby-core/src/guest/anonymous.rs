@@ -6,7 +6,7 @@ use crate::{
     Code, Error, Timestamp,
     caller::{Caller, ClientClaim},
     client::{KnownClient, grant},
-    hold::{Held, Row},
+    hold::{Held, Proven, Row},
     mint::Grade,
     model::{Kind, SessionKind},
     passerby::{Passerby, count},
@@ -16,7 +16,7 @@ use crate::{
     token::{Dress, Tokens},
 };
 
-use super::create::Creation;
+use super::create::{Creation, Device};
 
 /// The audience that asks for a transfer ticket.
 const TRANSFER: &str = "urn:auth0:anon_transfer";
@@ -87,7 +87,12 @@ impl Passerby {
             }
             return self.anonymous_create(caller, &known, &request, dress, now).await;
         };
-        let held = self.anonymous_hold(caller, &known, token, now).await?;
+        let key = self.proven(caller, &known.tenant, None, now).await?;
+        let bind = known.binding(false, key, SessionKind::Tokens)?;
+        let mut held = self.anonymous_hold(caller, &known, token, Proven::Key(key), now).await?;
+        if let Some(key) = &bind {
+            held = self.with_key(held, Grade::Session, key, true, None, now).await?;
+        }
         if request.audience == Some(TRANSFER) {
             let subject = dress.shown(held.user, held.chosen_id());
             return self.ticket(&known, &held, &subject, now);
@@ -115,6 +120,8 @@ impl Passerby {
         dress: Dress<'_>,
         now: Timestamp,
     ) -> Result<AnonymousAnswer, Error> {
+        let key = self.proven(caller, &known.tenant, None, now).await?;
+        let bind = known.binding(false, key, SessionKind::Tokens)?;
         let grant = grant(&known.tenant, &known.client, request.audience, request.scope, true)?;
         let data = match request.metadata {
             None => "{}".into(),
@@ -127,9 +134,11 @@ impl Passerby {
             user_id: request.user_id,
             entry: None,
             key: None,
+            device: bind.as_ref().map(|key| Device { key, name: None, bound: true }),
+            ids: self.ids.fresh(now, self.random.as_ref()),
         };
-        let created =
-            self.create(caller, known, creation, now).await.map_err(super::create::CreateError::into_error)?;
+        self.limit_creation(known.tenant.no, known.client.no, caller.address)?;
+        let created = self.create(known, creation, now).await.map_err(super::create::CreateError::into_error)?;
         let tokens = self.mint(&created.held, &grant, dress, Grade::Session, Some(created.ids.token), now);
         if let Some(commit) = created.commit {
             commit.await?;
@@ -143,16 +152,18 @@ impl Passerby {
         caller: &Caller<'_>,
         known: &KnownClient,
         token: &str,
+        proven: Proven,
         now: Timestamp,
     ) -> Result<Held, Error> {
         let invalid = || Error::at(Code::InvalidSessionToken, "session_token", "The session token is not valid.");
-        let held = self.hold_session(caller, Sealed::Session, token, known.tenant.auth0.is_none(), now).await.map_err(
-            |e| match e.code {
-                Code::SessionExpired => Error::at(Code::SessionExpired, "session_token", "The session has expired."),
-                Code::Unavailable | Code::Internal | Code::StorageFull => e,
-                _ => invalid(),
-            },
-        )?;
+        let held = self
+            .hold_session(caller, Sealed::Session, token, known.tenant.auth0.is_none(), proven, now)
+            .await
+            .map_err(|e| match e.code {
+            Code::SessionExpired => Error::at(Code::SessionExpired, "session_token", "The session has expired."),
+            Code::Unavailable | Code::Internal | Code::StorageFull | Code::InvalidDpopProof | Code::UseDpopNonce => e,
+            _ => invalid(),
+        })?;
         if held.tenant.no != known.tenant.no || held.client.no != known.client.no || held.kind != Kind::Anonymous {
             return Err(invalid());
         }
@@ -181,7 +192,7 @@ impl Passerby {
             _ => Half::Data,
         };
         self.apply_edit(&held, edit, half, Some(metadata_limit(known)), None, None, now).await.map_err(too_large)?;
-        self.read_again(&held.tenant, held.user, held.session, now).await
+        self.hold_again(&held, now).await
     }
 
     /// A floating session of an id that its client chose: its metadata becomes the guest's data when it is the first to

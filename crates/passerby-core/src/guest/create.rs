@@ -4,13 +4,13 @@ use passerby_jose::sha256;
 
 use crate::{
     Code, Error, Timestamp,
-    caller::Caller,
     client::{KnownClient, creation_key_life},
-    hold::{Held, Row, Stored},
-    id::{FreshIds, UserId},
+    dpop::Thumbprint,
+    hold::{Claimed, Held, Proven, Row, Stored, decide},
+    id::{FreshIds, UserId, may_be_chosen},
     model::{Kind, LookUp, LookUpKind, NewGuest, Session, SessionKind, USER_MARK, User},
     passerby::{Passerby, count, yield_once},
-    port::{Act, CommitError, Committed, Wait},
+    port::{Act, CommitError, Committed, Found, StoreError, Wait},
     settings::{CustomUserId, Persistence},
     token::session::{Floating, MOST_CARRIED},
 };
@@ -27,6 +27,19 @@ pub(super) struct Creation<'a> {
     pub(super) user_id: Option<&'a str>,
     pub(super) entry: Option<&'a str>,
     pub(super) key: Option<CreationKey>,
+    /// The device key that opens the guest from here on.
+    pub(super) device: Option<Device<'a>>,
+    /// Drawn by the caller: who asks the store again, because an answer was lost, must know its own rows.
+    pub(super) ids: FreshIds,
+}
+
+/// The device key of a creation.
+#[derive(Clone, Copy)]
+pub(super) struct Device<'a> {
+    pub(super) key: &'a Thumbprint,
+    pub(super) name: Option<&'a str>,
+    /// Tokens are bound to it.
+    pub(super) bound: bool,
 }
 
 /// A creation's idempotency key, hashed.
@@ -74,10 +87,13 @@ impl Passerby {
         &self,
         known: &KnownClient,
         key: &CreationKey,
+        proven: Proven,
         now: Timestamp,
     ) -> Result<Option<Held>, Error> {
-        let found = self.store.look_up(known.tenant.no, LookUpKind::Creation, key.hash).await?;
-        let Some(row) = found.filter(|row| row.ends_at > now) else { return Ok(None) };
+        let found = self.store.found(known.tenant.no, LookUpKind::Creation, key.hash).await?;
+        let Some(Found { look_up: row, standing }) = found.filter(|f| f.look_up.ends_at > now) else {
+            return Ok(None);
+        };
         if row.body != key.body {
             return Err(Error::at(
                 Code::IdempotencyMismatch,
@@ -92,25 +108,15 @@ impl Passerby {
                 "The guest that this key made has ended; use a new key for a new one.",
             )
         };
-        let standing = self.store.standing(known.tenant.no, row.user, row.session).await?;
+        // the key opens the session itself, whatever tokens were issued for it
         let epoch = standing.user.as_ref().map_or(0, |u| u.epoch);
-        let claimed = crate::hold::Claimed {
-            user: row.user,
-            session: row.session,
-            // the key opens the session itself, whatever tokens were issued for it
-            epoch,
-            client: &known.client,
-            floating: None,
-            issued_at: now,
-            absolute: None,
-            jti: None,
-            idles: true,
-        };
-        match crate::hold::decide(&known.tenant, &claimed, standing, now) {
+        let claimed = Claimed::stored(row.user, row.session, epoch, &known.client, proven, now);
+        match decide(&known.tenant, &claimed, standing, now) {
             Ok(held) => {
                 self.touch(&held, now);
                 Ok(Some(held))
             }
+            Err(e) if e.code == Code::InvalidDpopProof => Err(e),
             Err(_) => Err(ended()),
         }
     }
@@ -122,25 +128,23 @@ impl Passerby {
     /// [`CommitError::Taken`] when the key's winner must be read; refusals otherwise.
     pub(super) async fn create(
         &self,
-        caller: &Caller<'_>,
         known: &KnownClient,
         creation: Creation<'_>,
         now: Timestamp,
     ) -> Result<Created, CreateError> {
         let rules = &known.client.rules;
-        let needs_row = creation.key.is_some() || creation.data.len() > MOST_CARRIED;
+        let needs_row = creation.key.is_some() || creation.device.is_some() || creation.data.len() > MOST_CARRIED;
         if needs_row && creation.persist == Some(false) {
             return Err(Error::at(
                 Code::InvalidValue,
                 "/persist",
-                "An Idempotency-Key or more than 1 KiB of data needs a stored guest.",
+                "A device key, an Idempotency-Key or more than 1 KiB of data needs a stored guest.",
             )
             .into());
         }
         let stored = needs_row || creation.persist.unwrap_or(rules.persistence == Persistence::Eager);
         let chosen = creation.user_id.map(|id| self.chosen(known, id)).transpose()?;
-        self.limit_creation(known.tenant.no, known.client.no, caller.address)?;
-        let mut ids = self.ids.fresh(now, self.random.as_ref());
+        let mut ids = creation.ids;
         let mut further = None;
         if let Some((id, _)) = chosen {
             ids.user = id;
@@ -173,8 +177,26 @@ impl Passerby {
             has_denied_tokens: false,
             metadata: None,
             parent: None,
+            key: creation.device.map(|d| *d.key),
+            bound: creation.device.is_some_and(|d| d.bound),
         };
+        let device = creation
+            .device
+            .map(|d| {
+                let name = d.name.map(Into::into);
+                self.device_key_rows(known.tenant.no, d.key, ids.user, ids.session, known.client.no, name, now)
+            })
+            .transpose()?;
         if let Some(user) = further {
+            if creation.device.is_some() {
+                // its sessions belong to the client's server, one key would open them all
+                return Err(Error::at(
+                    Code::InvalidValue,
+                    "DPoP",
+                    "A further session of a guest whose id the client chose takes no device key.",
+                )
+                .into());
+            }
             session.metadata = Some(creation.data);
             if let Some(key) = creation.key {
                 // the key first: the loser of a race for it reads the winner
@@ -207,17 +229,20 @@ impl Passerby {
             data: creation.data,
             server_data: None,
             entry: creation.entry.map(Into::into),
+            held: false,
         };
-        let look_up = creation.key.map(|key| Box::new(look_up_row(known, &key, &ids, now)));
-        let rows = Box::new(NewGuest { user: user.clone(), session: session.clone() });
-        let decided_by_store = chosen.is_some() || look_up.is_some();
-        let act = if chosen.is_some() { Act::CreateChosen(rows, look_up) } else { Act::Create(rows, look_up) };
+        let (items, mut look_ups) = device.map_or_else(Default::default, |(item, row)| (vec![item], vec![row]));
+        look_ups.extend(creation.key.map(|key| look_up_row(known, &key, &ids, now)));
+        let decided_by_store = chosen.is_some() || !look_ups.is_empty();
+        let rows = Box::new(NewGuest { user: user.clone(), session: session.clone(), items });
+        let act = if chosen.is_some() { Act::CreateChosen(rows, look_ups) } else { Act::Create(rows, look_ups) };
         let mut commit = Some(self.commit(known.tenant.no, None, act));
         if decided_by_store && let Some(commit) = commit.take() {
             match commit.await {
                 Ok(_) => {}
                 Err(CommitError::Taken) => return Err(CreateError::Taken),
                 Err(CommitError::Marked) => return Err(id_taken().into()),
+                Err(CommitError::Store(e @ StoreError::Unavailable(_))) => return Err(CreateError::Unknown(e.into())),
                 Err(e) => return Err(Error::from(e).into()),
             }
         } else {
@@ -238,10 +263,7 @@ impl Passerby {
         if !allowed {
             return Err(Error::at(Code::UserIdNotAllowed, "/user_id", "This client may not choose the ids of guests."));
         }
-        let printable =
-            |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
-        let length = id.chars().count();
-        if !(1..=255).contains(&length) || !id.chars().all(printable) || id.trim().is_empty() {
+        if !may_be_chosen(id) {
             return Err(Error::at(Code::InvalidValue, "/user_id", "Expected 1 to 255 printable characters."));
         }
         Ok((self.secrets_of(known.tenant.no)?.key_of(id), id))
@@ -288,6 +310,8 @@ fn id_taken() -> Error {
 pub(super) enum CreateError {
     /// The key or the id has a winner: read it.
     Taken,
+    /// The store was lost on the way: the rows may be there, or not.
+    Unknown(Error),
     /// Refused.
     Refused(Error),
 }
@@ -303,7 +327,7 @@ impl CreateError {
     pub(super) fn into_error(self) -> Error {
         match self {
             Self::Taken => id_taken(),
-            Self::Refused(e) => e,
+            Self::Unknown(e) | Self::Refused(e) => e,
         }
     }
 }

@@ -5,4 +5,5 @@ mod create;
 mod ensure;
 
 pub use anonymous::{AnonymousAnswer, AnonymousToken};
+pub(crate) use ensure::only_guests;
 pub use ensure::{Cookie, EnsureGuest, Ensured};

@@ -193,7 +193,7 @@ pub struct Edit(Kind);
 
 #[derive(Debug, Clone, PartialEq)]
 enum Kind {
-    Merge(Map<String, Value>),
+    Merge { patch: Map<String, Value>, base: Box<str> },
     Patch(Patch),
     Operations(Operations),
     Shallow { members: Map<String, Value>, base: Box<str> },
@@ -205,8 +205,16 @@ impl Edit {
     /// # Errors
     /// Faults of reading, [`Fault::NotAnObject`], [`Fault::TooLarge`].
     pub fn merge_patch(body: &[u8], limits: &Limits) -> Result<Self, EditError> {
-        Limits::check_request(body, limits.max_bytes.saturating_mul(2), "")?;
-        Ok(Self(Kind::Merge(read_object(body, "", limits.depth())?)))
+        Self::merge_patch_at(body, "", limits)
+    }
+
+    /// The same where the patch is a member of the request; `base` is the pointer to it (`/data`).
+    ///
+    /// # Errors
+    /// As [`Edit::merge_patch`].
+    pub fn merge_patch_at(patch: &[u8], base: &str, limits: &Limits) -> Result<Self, EditError> {
+        Limits::check_request(patch, limits.max_bytes.saturating_mul(2), base)?;
+        Ok(Self(Kind::Merge { patch: read_object(patch, base, limits.depth())?, base: base.into() }))
     }
 
     /// A JSON patch (RFC 6902), at most `2 * max_bytes + 256 * max_operations` of text. When it is applied, its copies
@@ -257,7 +265,10 @@ impl Edit {
         let mut root = Value::Object(read_object(current.as_bytes(), "", read::DEEPEST)?);
         let mut base = "";
         match &self.0 {
-            Kind::Merge(patch) => patch::merge(&mut root, patch),
+            Kind::Merge { patch, base: pointer } => {
+                patch::merge(&mut root, patch);
+                base = pointer;
+            }
             Kind::Patch(patch) => patch.apply(&mut root, current.len(), limits)?,
             Kind::Operations(operations) => operations.apply(&mut root, limits)?,
             Kind::Shallow { members, base: pointer } => {

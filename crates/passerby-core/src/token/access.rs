@@ -7,11 +7,12 @@ use serde::Deserialize;
 
 use crate::{
     Code, Error, Timestamp,
+    dpop::Thumbprint,
     id::{SessionId, TenantNo, UserId},
     key::ACCESS_TYP,
     passerby::Passerby,
     settings::{Client, Tenant},
-    token::{json_string, put_number},
+    token::{Cnf, json_string, put_cnf, put_number},
 };
 
 use super::session::Floating;
@@ -28,6 +29,8 @@ pub(crate) struct AccessClaims<'a> {
     pub(crate) issued_at: Timestamp,
     pub(crate) expires_at: Timestamp,
     pub(crate) jti: [u8; 16],
+    /// The key that it is bound to (RFC 9449 section 6.1).
+    pub(crate) cnf: Option<&'a Thumbprint>,
     /// `None`: a client's own token.
     pub(crate) person: Option<Person<'a>>,
 }
@@ -64,6 +67,7 @@ impl AccessClaims<'_> {
         out.extend_from_slice(self.client.id_json.as_bytes());
         out.extend_from_slice(b",\"scope\":");
         json_string(out, self.scope.unwrap_or_default());
+        put_cnf(out, self.cnf);
         if let Some(person) = &self.person {
             out.extend_from_slice(b",\"sid\":\"");
             out.extend_from_slice(person.session.write(&mut [0u8; 36]).as_bytes());
@@ -107,6 +111,7 @@ struct ReadClaims<'a> {
     epoch: Option<i32>,
     floating: Option<bool>,
     state: Option<std::borrow::Cow<'a, str>>,
+    cnf: Option<Cnf>,
 }
 
 /// A token whose signature and claims were checked. Its end is checked at each use, its session read each time.
@@ -123,6 +128,8 @@ pub(crate) struct Seen {
     pub(crate) issued_at: Timestamp,
     pub(crate) expires_at: Timestamp,
     pub(crate) jti: [u8; 16],
+    /// The key that it is bound to.
+    pub(crate) cnf: Option<Thumbprint>,
     /// `None`: a client's own token.
     pub(crate) person: Option<SeenPerson>,
 }
@@ -209,6 +216,7 @@ impl Passerby {
             issued_at: Timestamp::from_seconds(claims.iat),
             expires_at: Timestamp::from_seconds(claims.exp),
             jti,
+            cnf: claims.cnf.map(|c| c.0),
             client,
             person,
         })

@@ -6,7 +6,11 @@ pub(crate) mod session;
 
 use std::io::Write;
 
+use passerby_jose::b64;
+use serde::{Deserialize, Deserializer};
+
 use crate::{
+    dpop::Thumbprint,
     id::UserId,
     settings::{Auth0, Tenant},
 };
@@ -16,7 +20,7 @@ use crate::{
 pub struct Tokens {
     /// The access token.
     pub access_token: String,
-    /// `Bearer`.
+    /// `Bearer`, or `DPoP` where it is bound to a key.
     pub token_type: &'static str,
     /// Seconds that the access token lives.
     pub expires_in: u64,
@@ -48,6 +52,36 @@ impl<'a> Dress<'a> {
             (None, None) => id.to_string(),
         }
     }
+}
+
+/// The `cnf` claim (RFC 7800) with the thumbprint of a key (RFC 9449 section 6.1).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cnf(pub(crate) Thumbprint);
+
+impl<'de> Deserialize<'de> for Cnf {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Jkt {
+            jkt: Box<str>,
+        }
+        let text = Jkt::deserialize(reader)?.jkt;
+        let bytes = b64::decode(&text).and_then(|b| b.try_into().ok());
+        bytes.map(Self).ok_or_else(|| serde::de::Error::custom("jkt"))
+    }
+}
+
+/// Appends the `cnf` claim, where there is a key.
+pub(crate) fn put_cnf(out: &mut Vec<u8>, key: Option<&Thumbprint>) {
+    if let Some(key) = key {
+        out.extend_from_slice(b",\"cnf\":{\"jkt\":\"");
+        b64::encode_into(key, out);
+        out.extend_from_slice(b"\"}");
+    }
+}
+
+/// How tokens of a session are named to the client.
+pub(crate) fn token_type(key: Option<&Thumbprint>) -> &'static str {
+    if key.is_some() { "DPoP" } else { "Bearer" }
 }
 
 /// Appends a string as JSON.

@@ -124,6 +124,8 @@ mod tests {
             has_denied_tokens: false,
             metadata: None,
             parent: None,
+            key: None,
+            bound: false,
         }
     }
 

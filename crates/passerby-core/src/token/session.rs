@@ -7,12 +7,13 @@ use serde_json::value::RawValue;
 
 use crate::{
     Code, Error, Timestamp,
+    dpop::Thumbprint,
     id::{SessionId, TenantNo, UserId},
     key::SESSION_TYP,
     passerby::Passerby,
     secret::{Sealed, read_seal_kid},
     settings::{Client, SessionTokenFormat, Tenant},
-    token::{json_string, put, put_number},
+    token::{Cnf, json_string, put, put_cnf, put_number},
 };
 
 /// Beyond so many bytes no token carries metadata.
@@ -93,6 +94,7 @@ pub(crate) struct SessionClaims<'a> {
     /// A snapshot; too large a one is left out.
     pub(crate) metadata: &'a str,
     pub(crate) epoch: i32,
+    pub(crate) cnf: Option<&'a Thumbprint>,
     pub(crate) floating: Option<&'a Floating>,
 }
 
@@ -124,6 +126,7 @@ impl SessionClaims<'_> {
         out.extend_from_slice(if self.metadata.len() <= MOST_CARRIED { self.metadata.as_bytes() } else { b"{}" });
         out.extend_from_slice(b",\"epoch\":");
         put_number(out, self.epoch.into());
+        put_cnf(out, self.cnf);
         let mut buffer = [0u8; 36];
         put(out, format_args!(",\"key\":\"{}\"", self.user.write(&mut buffer)));
         if let Some(floating) = self.floating {
@@ -157,6 +160,7 @@ struct ReadClaims {
     client_id: Box<str>,
     metadata: Box<RawValue>,
     epoch: i32,
+    cnf: Option<Cnf>,
     floating: Option<State>,
 }
 
@@ -171,6 +175,7 @@ pub(crate) struct SeenSession {
     pub(crate) issued_at: Timestamp,
     pub(crate) expires_at: Timestamp,
     pub(crate) epoch: i32,
+    pub(crate) cnf: Option<Thumbprint>,
     pub(crate) floating: Option<Floating>,
 }
 
@@ -231,6 +236,7 @@ impl Passerby {
             issued_at: Timestamp::from_seconds(claims.iat),
             expires_at: Timestamp::from_seconds(claims.exp),
             epoch: claims.epoch,
+            cnf: claims.cnf.map(|c| c.0),
             floating,
         })
     }

@@ -19,6 +19,12 @@ pub(super) fn dress(e: Error) -> OAuthError {
         | Code::IdempotencyMismatch
         | Code::UserIdTaken
         | Code::UserIdNotAllowed
+        | Code::DeviceKeyTaken
+        | Code::TooManyDeviceKeys
+        | Code::LastWayIn
+        | Code::InvalidCode
+        | Code::HandOffCancelled
+        | Code::RecoveryPending
         | Code::Unauthenticated
         | Code::InvalidRefreshToken
         | Code::TokenReuse
@@ -31,6 +37,9 @@ pub(super) fn dress(e: Error) -> OAuthError {
         }
         Code::InvalidTarget => (BAD, "invalid_target"),
         Code::InvalidScope => (BAD, "invalid_scope"),
+        Code::UseDpopNonce => (BAD, "use_dpop_nonce"),
+        Code::InvalidDpopProof => (BAD, "invalid_dpop_proof"),
+        Code::InsufficientScope => (FORBIDDEN, "insufficient_scope"),
         Code::InvalidClient => (StatusCode::UNAUTHORIZED, "invalid_client"),
         Code::UnauthorizedClient => (FORBIDDEN, "unauthorized_client"),
         Code::FeatureNotEnabled => (FORBIDDEN, "feature_not_enabled"),
@@ -63,6 +72,8 @@ mod tests {
             (Code::UnauthorizedClient, 403, "unauthorized_client"),
             (Code::FeatureNotEnabled, 403, "feature_not_enabled"),
             (Code::TooManyRequests, 429, "too_many_requests"),
+            (Code::UseDpopNonce, 400, "use_dpop_nonce"),
+            (Code::InvalidDpopProof, 400, "invalid_dpop_proof"),
             (Code::Unavailable, 503, "temporarily_unavailable"),
             (Code::Internal, 500, "server_error"),
         ] {
@@ -83,6 +94,9 @@ mod tests {
             Code::OriginNotAllowed,
             Code::InvalidClient,
             Code::Data,
+            Code::UseDpopNonce,
+            Code::InvalidDpopProof,
+            Code::InvalidCode,
         ] {
             let word = dress(Error::new(code, "x")).error;
             assert!(!["session_expired", "invalid_session_token"].contains(&word), "{code:?}");

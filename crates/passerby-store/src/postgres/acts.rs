@@ -1,7 +1,8 @@
 //! What each [`Act`] does, in a transaction of its own.
 //!
 //! Statements that need no answer of each other are sent together: most acts take one or two round trips. Rows are locked
-//! in one order over all acts: users, sessions, operation keys or look-ups, marks.
+//! in one order over all acts: users, sessions, operation keys, items, look-ups in the order of their keys, marks. (A new
+//! guest's look-ups come first: nobody else can hold its other rows, and who loses has written nothing.)
 //!
 //! Two things that must not pass each other without a row to lock meet on a key instead: a floating guest being stored
 //! (keep) inserts its rows *before* it looks for marks; ending or erasing it inserts a row under the same key and removes
@@ -14,17 +15,18 @@ use futures_util::future::{try_join_all, try_join3, try_join4, try_join5};
 use passerby_core::{
     Timestamp,
     id::{SessionId, TenantNo, UserId},
-    model::{LookUp, NewGuest, Session, SigningKeyRow, USER_MARK},
+    model::{LookUp, NewGuest, Session, SigningKeyRow},
     port::{Act, Change, CommitError, Committed, ENDED_STAY, EditProfile, Half, Touch},
 };
 use tokio_postgres::Statement;
-use uuid::Uuid;
 
 use super::{
     error::{Refused, Trouble, trouble},
-    inserts,
+    inserts::{self, NewRows, Sent},
     keep::{self, keep},
+    manage,
     sweep::sweep,
+    turns,
 };
 
 pub(super) type Done = Result<Committed, Refused>;
@@ -35,6 +37,9 @@ pub(super) fn is_transaction(change: &Change) -> bool {
         || match &change.act {
             Act::Create(..)
             | Act::CreateChosen(..)
+            | Act::AddUser(_)
+            | Act::Manage(_)
+            | Act::Turn(_)
             | Act::OpenSession { .. }
             | Act::EndSession { mark_until: Some(_), .. }
             | Act::Edit(_)
@@ -48,6 +53,9 @@ pub(super) fn is_transaction(change: &Change) -> bool {
             | Act::Remember(_)
             | Act::AddSigningKey(_)
             | Act::RemoveSigningKey(_)
+            | Act::PutApiKey { .. }
+            | Act::RemoveApiKey(_)
+            | Act::TouchApiKeys(_)
             | Act::SetMeta(..)
             | Act::InitMeta(..) => false,
         }
@@ -71,7 +79,7 @@ impl Scene<'_> {
     }
 
     /// A change of one statement, and the end of the transaction if there is one. How many rows it changed.
-    async fn single(&self, sql: &'static str, params: &[super::rows::Param<'_>]) -> Result<u64, Refused> {
+    pub(super) async fn single(&self, sql: &'static str, params: &[super::rows::Param<'_>]) -> Result<u64, Refused> {
         let statement = self.db.prepare_cached(sql).await?;
         Ok(self.db.execute(&statement, params).await?)
     }
@@ -82,7 +90,7 @@ impl Scene<'_> {
     }
 
     /// Ends well if a row was changed, else with the refusal.
-    async fn end_if(&self, rows: u64, refusal: CommitError) -> Done {
+    pub(super) async fn end_if(&self, rows: u64, refusal: CommitError) -> Done {
         if rows == 0 { Err(refusal.into()) } else { self.end().await }
     }
 }
@@ -97,8 +105,11 @@ pub(super) async fn apply(db: &ClientWrapper, tenant: TenantNo, change: &Change)
     let t = &tenant.0;
     match &change.act {
         Act::Keep => scene.end().await,
-        Act::Create(guest, look_up) => create(scene, guest, look_up.as_deref()).await,
-        Act::CreateChosen(guest, look_up) => create_chosen(scene, guest, look_up.as_deref()).await,
+        Act::Create(guest, look_ups) => create(scene, guest, look_ups).await,
+        Act::CreateChosen(guest, look_ups) => create_chosen(scene, guest, look_ups).await,
+        Act::AddUser(user) => manage::add_user(scene, user).await,
+        Act::Manage(change) => manage::manage(scene, change).await,
+        Act::Turn(turn) => turns::turn(scene, turn).await,
         Act::OpenSession { user, epoch, session } => open_session(scene, *user, *epoch, session).await,
         Act::EndSession { user, session, mark_until: None } => {
             let sql = "UPDATE sessions SET ended_at=$4 WHERE tenant=$1 AND user_id=$2 AND id=$3 AND ended_at IS NULL";
@@ -111,7 +122,7 @@ pub(super) async fn apply(db: &ClientWrapper, tenant: TenantNo, change: &Change)
         Act::DenyToken { user, session, jti, until } => end_and_mark(scene, DENY, *user, *session, *jti, *until).await,
         Act::Rotate { user, session, from, to } => rotate(scene, *user, *session, *from, *to).await,
         Act::Edit(edit) => edit_profile(scene, edit).await,
-        Act::Erase { user, mark_until } => erase(scene, *user, *mark_until).await,
+        Act::Erase { user, mark_until } => turns::erase(scene, *user, *mark_until).await,
         Act::Touch(touches) => touch(scene, touches).await,
         Act::Remember(row) => {
             let statement = db.prepare_cached(inserts::LOOK_UP_UNLESS_ALIVE).await?;
@@ -123,6 +134,9 @@ pub(super) async fn apply(db: &ClientWrapper, tenant: TenantNo, change: &Change)
             scene.single("DELETE FROM signing_keys WHERE kid=$1", &[&&**kid]).await?;
             scene.end().await
         }
+        Act::PutApiKey { key, was } => manage::put_api_key(scene, key, *was).await,
+        Act::RemoveApiKey(id) => manage::remove_api_key(scene, *id).await,
+        Act::TouchApiKeys(touches) => manage::touch_api_keys(scene, touches).await,
         Act::SetMeta(name, value) => {
             let sql =
                 "INSERT INTO meta(name, value) VALUES($1, $2) ON CONFLICT (name) DO UPDATE SET value=excluded.value";
@@ -134,84 +148,85 @@ pub(super) async fn apply(db: &ClientWrapper, tenant: TenantNo, change: &Change)
             let rows = scene.single(sql, &[name, value]).await?;
             scene.end_if(rows, CommitError::Taken).await
         }
-        Act::Sweep { limit } => sweep(scene, *limit).await,
+        Act::Sweep { limit, epochs_before } => sweep(scene, *limit, *epochs_before).await,
     }
 }
 
-/// User and session under a fresh id, all in one round trip: only the look-up can be there already, and then the
-/// transaction undoes itself.
-pub(super) async fn create(scene: Scene<'_>, guest: &NewGuest, look_up: Option<&LookUp>) -> Done {
+/// Look-ups in the order in which all changes lock them.
+fn in_order(look_ups: &[LookUp]) -> Vec<&LookUp> {
+    let mut rows: Vec<_> = look_ups.iter().collect();
+    rows.sort_by_key(|row| (row.kind.number(), row.hash));
+    rows
+}
+
+/// Look-ups, user, session and items under a fresh id, all in one round trip: only a look-up can be there already, and
+/// then the transaction undoes itself.
+pub(super) async fn create(scene: Scene<'_>, guest: &NewGuest, look_ups: &[LookUp]) -> Done {
     let Scene { db, tenant, at, begun } = scene;
-    let [user, session, strict, upsert] =
-        scene.prepare([inserts::USER, inserts::SESSION, inserts::LOOK_UP, inserts::LOOK_UP_UNLESS_ALIVE]).await?;
-    let insert_user = || inserts::user(db, &user, tenant, &guest.user);
-    let insert_session = || inserts::session(db, &session, tenant, guest.user.id, &guest.session);
-    let Some(row) = look_up else {
-        let sent =
-            try_join4(inserts::begin(db, begun), insert_user(), insert_session(), inserts::commit(db, true)).await;
-        return match sent {
-            Ok(_) => Ok(Committed::Done),
-            Err(e) => Err(taken(e)),
-        };
-    };
-    if !begun {
-        let sent = try_join5(
-            inserts::begin(db, false),
-            inserts::look_up(db, &strict, tenant, row, None),
-            insert_user(),
-            insert_session(),
-            inserts::commit(db, true),
-        )
-        .await;
-        match sent {
+    let [user, session, item, strict, upsert] = scene
+        .prepare([inserts::USER, inserts::SESSION, inserts::ITEM, inserts::LOOK_UP, inserts::LOOK_UP_UNLESS_ALIVE])
+        .await?;
+    let (rows, look_ups) = (NewRows { user, session, item }, in_order(look_ups));
+    if !begun || look_ups.is_empty() {
+        let mut all: Vec<Sent<'_>> = Vec::with_capacity(look_ups.len() + guest.items.len() + 2);
+        for row in &look_ups {
+            all.push(Box::pin(inserts::look_up(db, &strict, tenant, row, None)));
+        }
+        all.extend(rows.of(db, tenant, guest));
+        match try_join3(inserts::begin(db, begun), try_join_all(all), inserts::commit(db, true)).await {
             Ok(_) => return Ok(Committed::Done),
             // a dead row that was not swept yet, or a living one, or the user
-            Err(e) if trouble(&e) == Trouble::Taken => {}
-            Err(e) => return Err(e.into()),
+            Err(e) if trouble(&e) == Trouble::Taken && !look_ups.is_empty() => {}
+            Err(e) => return Err(taken(e)),
         }
     }
-    let remembering = inserts::look_up(db, &upsert, tenant, row, Some(at));
-    let ((), remembered, ..) =
-        try_join4(inserts::begin(db, begun), remembering, insert_user(), insert_session()).await.map_err(taken)?;
-    Scene { begun: true, ..scene }.end_if(remembered, CommitError::Taken).await
+    let remembering = look_ups.iter().map(|row| inserts::look_up(db, &upsert, tenant, row, Some(at)));
+    let ((), remembered, _) =
+        try_join3(inserts::begin(db, begun), try_join_all(remembering), try_join_all(rows.of(db, tenant, guest)))
+            .await
+            .map_err(taken)?;
+    Scene { begun: true, ..scene }.end_if(least(&remembered), CommitError::Taken).await
 }
 
-fn taken(e: tokio_postgres::Error) -> Refused {
+/// `Taken` when something that must be unique is there already.
+pub(super) fn taken(e: tokio_postgres::Error) -> Refused {
     if trouble(&e) == Trouble::Taken { CommitError::Taken.into() } else { e.into() }
 }
 
+/// Zero when one of the statements changed nothing.
+fn least(changed: &[u64]) -> u64 {
+    changed.iter().copied().min().unwrap_or(1)
+}
+
 /// The user's row is inserted before marks are looked for; see the head of this file.
-async fn create_chosen(scene: Scene<'_>, guest: &NewGuest, look_up: Option<&LookUp>) -> Done {
+async fn create_chosen(scene: Scene<'_>, guest: &NewGuest, look_ups: &[LookUp]) -> Done {
     let Scene { db, tenant, at, begun } = scene;
-    let [user, session, upsert, marks] = scene
+    let [user, session, item, upsert, marks] = scene
         .prepare([
             inserts::USER_UNLESS_THERE,
             inserts::SESSION_UNLESS_THERE,
+            inserts::ITEM,
             inserts::LOOK_UP_UNLESS_ALIVE,
             keep::MARKED,
         ])
         .await?;
-    let remembering = async {
-        match look_up {
-            Some(row) => inserts::look_up(db, &upsert, tenant, row, Some(at)).await,
-            None => Ok(1),
-        }
-    };
-    let ((), new_user, remembered, new_session, marked) = try_join5(
+    let rows = NewRows { user, session, item };
+    let remembering = in_order(look_ups).into_iter().map(|row| inserts::look_up(db, &upsert, tenant, row, Some(at)));
+    let ((), new, remembered, marked) = try_join4(
         inserts::begin(db, begun),
-        inserts::user(db, &user, tenant, &guest.user),
-        remembering,
-        inserts::session(db, &session, tenant, guest.user.id, &guest.session),
-        keep::marked(scene, &marks, guest),
+        try_join_all(rows.of(db, tenant, guest)),
+        try_join_all(remembering),
+        keep::marked(scene, &marks, guest.user.id, guest.session.id),
     )
     .await?;
-    if new_user == 0 {
+    // the first of them is the user's
+    if new.first() == Some(&0) {
         return Err(CommitError::Taken.into());
     }
     if marked.this {
         return Err(CommitError::Marked.into());
     }
-    Scene { begun: true, ..scene }.end_if(remembered.min(new_session), CommitError::Taken).await
+    Scene { begun: true, ..scene }.end_if(least(&remembered).min(least(&new)), CommitError::Taken).await
 }
 
 async fn open_session(scene: Scene<'_>, user: UserId, epoch: i32, session: &Session) -> Done {
@@ -361,34 +376,6 @@ async fn edit_profile(scene: Scene<'_>, edit: &EditProfile) -> Done {
     try_join3(write, write_key, inserts::commit(db, true)).await?;
     let version = if edit.half == Half::Data { next } else { version };
     Ok(Committed::Profile { data, version, replayed: false })
-}
-
-/// One round trip. The first statement meets whoever is just storing this user; see the head of this file.
-async fn erase(scene: Scene<'_>, user: UserId, mark_until: Timestamp) -> Done {
-    let Scene { db, tenant, begun, .. } = scene;
-    let id = user.uuid();
-    let by_user = scene
-        .prepare([
-            "INSERT INTO users(tenant, user_id, client, created_at, data) VALUES($1, $2, 0, 0, '{}')
-             ON CONFLICT (tenant, user_id) DO UPDATE SET epoch = users.epoch",
-            "DELETE FROM sessions WHERE tenant=$1 AND user_id=$2",
-            "DELETE FROM operation_keys WHERE tenant=$1 AND user_id=$2",
-            "DELETE FROM users WHERE tenant=$1 AND user_id=$2",
-        ])
-        .await?;
-    let [others, mark] =
-        scene.prepare(["DELETE FROM marks WHERE tenant=$1 AND user_id=$2 AND id<>$3", inserts::MARK]).await?;
-    let user_mark = Uuid::from_bytes(USER_MARK);
-    let key: [super::rows::Param<'_>; 2] = [&tenant.0, &id];
-    try_join5(
-        inserts::begin(db, begun),
-        try_join_all(by_user.iter().map(|sql| db.execute(sql, &key))),
-        db.execute(&others, &[&tenant.0, &id, &user_mark]),
-        inserts::mark(db, &mark, tenant, user, USER_MARK, mark_until),
-        inserts::commit(db, true),
-    )
-    .await?;
-    Ok(Committed::Done)
 }
 
 /// One statement for all, in the order of their keys.

@@ -212,7 +212,7 @@ impl Writer {
             let db = self.db().await?;
             // the moment is asked for look-ups only
             let scene = Scene { db, tenant: *tenant, at: Timestamp::default(), begun: false };
-            let failed = match timeout(LIMIT, create(scene, guest, None)).await {
+            let failed = match timeout(LIMIT, create(scene, guest, &[])).await {
                 Ok(Ok(done)) => {
                     outcomes.push(Ok(done));
                     continue;

@@ -1,14 +1,14 @@
 //! Statements that several acts share. Each waits for nothing before its first poll sends it, so that those polled
 //! together travel together.
 
-use std::future::ready;
+use std::{future::ready, pin::Pin};
 
 use deadpool_postgres::ClientWrapper;
 use futures_util::future::Either;
 use passerby_core::{
     Timestamp,
     id::{SessionId, TenantNo, UserId},
-    model::{LookUp, Session, User},
+    model::{EpochRow, Item, LookUp, NewGuest, Session, User},
 };
 use tokio_postgres::{Error, Statement};
 use uuid::Uuid;
@@ -17,6 +17,9 @@ use uuid::Uuid;
 fn unless(time: Timestamp, default: Timestamp) -> Option<i64> {
     (time != default).then(|| time.millis())
 }
+
+/// A statement that is sent when it is first polled: how many rows it changed.
+pub(super) type Sent<'a> = Pin<Box<dyn Future<Output = Result<u64, Error>> + Send + 'a>>;
 
 /// Says `BEGIN`, unless that was said.
 pub(super) fn begin(db: &ClientWrapper, begun: bool) -> impl Future<Output = Result<(), Error>> {
@@ -31,11 +34,13 @@ pub(super) fn commit(db: &ClientWrapper, begun: bool) -> impl Future<Output = Re
 /// A user's row; refused with a unique violation when it is there.
 pub(super) const USER: &str =
     "INSERT INTO users(tenant, user_id, client, created_at, version, epoch, kind, data, entry,
-    updated_at, chosen_by, chosen_id, server_data) VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+    updated_at, chosen_by, chosen_id, server_data, held)
+    VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
 /// A user's row, unless it is there.
 pub(super) const USER_UNLESS_THERE: &str =
     "INSERT INTO users(tenant, user_id, client, created_at, version, epoch, kind, data,
-    entry, updated_at, chosen_by, chosen_id, server_data) VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+    entry, updated_at, chosen_by, chosen_id, server_data, held)
+    VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
     ON CONFLICT (tenant, user_id) DO NOTHING";
 
 /// Runs [`USER`] or [`USER_UNLESS_THERE`].
@@ -56,6 +61,7 @@ pub(super) async fn user(db: &ClientWrapper, sql: &Statement, tenant: TenantNo, 
             &user.chosen_by.map(|c| c.0),
             &user.chosen_id.as_deref(),
             &user.server_data.as_deref(),
+            &user.held.then_some(true),
         ],
     )
     .await
@@ -63,13 +69,14 @@ pub(super) async fn user(db: &ClientWrapper, sql: &Statement, tenant: TenantNo, 
 
 /// A session's row; refused with a unique violation when it is there.
 pub(super) const SESSION: &str = "INSERT INTO sessions(tenant, user_id, id, client, created_at, generation, kind,
-    has_denied_tokens, active_at, rotated_at, ended_at, late_generation, parent, metadata)
-    VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+    has_denied_tokens, active_at, rotated_at, ended_at, late_generation, parent, metadata, key, bound)
+    VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
 /// A session's row, unless it is there.
 pub(super) const SESSION_UNLESS_THERE: &str =
     "INSERT INTO sessions(tenant, user_id, id, client, created_at, generation, kind,
-    has_denied_tokens, active_at, rotated_at, ended_at, late_generation, parent, metadata)
-    VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT (tenant, user_id, id) DO NOTHING";
+    has_denied_tokens, active_at, rotated_at, ended_at, late_generation, parent, metadata, key, bound)
+    VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+    ON CONFLICT (tenant, user_id, id) DO NOTHING";
 
 /// Runs [`SESSION`] or [`SESSION_UNLESS_THERE`].
 pub(super) async fn session(
@@ -96,6 +103,8 @@ pub(super) async fn session(
             &session.late_generation,
             &session.parent.map(SessionId::uuid),
             &session.metadata.as_deref(),
+            &session.key.as_ref().map(|key| &key[..]),
+            &session.bound.then_some(true),
         ],
     )
     .await
@@ -142,4 +151,52 @@ pub(super) async fn mark(
     until: Timestamp,
 ) -> Result<u64, Error> {
     db.execute(sql, &[&tenant.0, &user.uuid(), &Uuid::from_bytes(id), &until.millis()]).await
+}
+
+/// An item, whatever is there.
+pub(super) const ITEM: &str = "INSERT INTO items(tenant, user_id, ends_at, revision, kind, id, body)
+    VALUES($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (tenant, user_id, kind, id) DO UPDATE SET
+    ends_at = excluded.ends_at, revision = excluded.revision, body = excluded.body";
+
+/// Runs [`ITEM`].
+pub(super) async fn item(
+    db: &ClientWrapper,
+    sql: &Statement,
+    tenant: TenantNo,
+    user: UserId,
+    item: &Item,
+) -> Result<u64, Error> {
+    let (kind, id, body) = (item.kind.number(), &item.id[..], &*item.body);
+    db.execute(sql, &[&tenant.0, &user.uuid(), &item.ends_at.millis(), &item.revision, &kind, &id, &body]).await
+}
+
+/// A raised epoch; of two in one second the greater one counts.
+pub(super) const EPOCH: &str = "INSERT INTO epochs(tenant, at, user_id, epoch, chosen_id) VALUES($1, $2, $3, $4, $5)
+    ON CONFLICT (tenant, at, user_id) DO UPDATE SET epoch = greatest(epochs.epoch, excluded.epoch)";
+
+/// Runs [`EPOCH`].
+pub(super) async fn epoch(db: &ClientWrapper, sql: &Statement, row: &EpochRow) -> Result<u64, Error> {
+    let (at, user) = (row.at.millis(), row.user.uuid());
+    db.execute(sql, &[&row.tenant.0, &at, &user, &row.epoch, &row.chosen_id.as_deref()]).await
+}
+
+/// The statements of a new guest's own rows.
+pub(super) struct NewRows {
+    pub(super) user: Statement,
+    pub(super) session: Statement,
+    pub(super) item: Statement,
+}
+
+impl NewRows {
+    /// User, session and items, in this order.
+    pub(super) fn of<'a>(&'a self, db: &'a ClientWrapper, tenant: TenantNo, guest: &'a NewGuest) -> Vec<Sent<'a>> {
+        let id = guest.user.id;
+        let mut rows: Vec<Sent<'a>> = Vec::with_capacity(2 + guest.items.len());
+        rows.push(Box::pin(user(db, &self.user, tenant, &guest.user)));
+        rows.push(Box::pin(session(db, &self.session, tenant, id, &guest.session)));
+        for row in &guest.items {
+            rows.push(Box::pin(item(db, &self.item, tenant, id, row)));
+        }
+        rows
+    }
 }

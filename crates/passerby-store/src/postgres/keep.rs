@@ -2,7 +2,11 @@
 
 use deadpool_postgres::ClientWrapper;
 use futures_util::future::{try_join, try_join3};
-use passerby_core::{model::NewGuest, port::CommitError};
+use passerby_core::{
+    id::{SessionId, UserId},
+    model::NewGuest,
+    port::CommitError,
+};
 use tokio_postgres::{Error, Statement};
 use uuid::Uuid;
 
@@ -28,8 +32,13 @@ pub(super) struct Marked {
 }
 
 /// Runs [`MARKED`].
-pub(super) async fn marked(scene: Scene<'_>, sql: &Statement, guest: &NewGuest) -> Result<Marked, Error> {
-    let (user, session) = (guest.user.id.uuid(), guest.session.id.uuid());
+pub(super) async fn marked(
+    scene: Scene<'_>,
+    sql: &Statement,
+    user: UserId,
+    session: SessionId,
+) -> Result<Marked, Error> {
+    let (user, session) = (user.uuid(), session.uuid());
     let row = scene.db.query_one(sql, &[&scene.tenant.0, &user, &session, &Uuid::nil(), &scene.at.millis()]).await?;
     Ok(Marked { this: row.try_get(0)?, other: row.try_get(1)? })
 }
@@ -37,7 +46,7 @@ pub(super) async fn marked(scene: Scene<'_>, sql: &Statement, guest: &NewGuest) 
 /// Begins a transaction in which the guest is stored. A guest that is there already costs one round trip.
 pub(super) async fn keep(scene: Scene<'_>, guest: &NewGuest) -> Result<(), Refused> {
     let Scene { db, tenant, .. } = scene;
-    let NewGuest { user, session } = guest;
+    let NewGuest { user, session, .. } = guest;
     let (user_id, session_id) = (user.id.uuid(), session.id.uuid());
     let [insert_user, insert_session, stored, marks] =
         scene.prepare([inserts::USER_UNLESS_THERE, inserts::SESSION_UNLESS_THERE, STORED, MARKED]).await?;
@@ -57,15 +66,17 @@ pub(super) async fn keep(scene: Scene<'_>, guest: &NewGuest) -> Result<(), Refus
         if made == 0 {
             let chosen = chosen_by == Some(session.client.0);
             if !chosen || !lock(db, scene, user_id).await? {
-                let marked = marked(scene, &marks, guest).await?.this;
+                let marked = marked(scene, &marks, user.id, session.id).await?.this;
                 return Err(if marked { CommitError::Marked } else { CommitError::Gone }.into());
             }
         }
         let session = &if made == 0 { guest.further_session() } else { session.clone() };
         // the row first, then the marks: whoever ends this session meets us on its key
-        let (new, marked) =
-            try_join(inserts::session(db, &insert_session, tenant, user.id, session), marked(scene, &marks, guest))
-                .await?;
+        let (new, marked) = try_join(
+            inserts::session(db, &insert_session, tenant, user.id, session),
+            marked(scene, &marks, user.id, session.id),
+        )
+        .await?;
         if marked.this {
             return Err(CommitError::Marked.into());
         }

@@ -13,7 +13,10 @@ use super::{
 use crate::open::OpenError;
 
 /// The numbers and names are those of the other engine's folder.
-const FILES: &[(&str, &str)] = &[("V1__guests", include_str!("../../migrations/postgres/V1__guests.sql"))];
+const FILES: &[(&str, &str)] = &[
+    ("V1__guests", include_str!("../../migrations/postgres/V1__guests.sql")),
+    ("V2__coming_back", include_str!("../../migrations/postgres/V2__coming_back.sql")),
+];
 
 /// "passerby" in ASCII: whoever migrates holds this advisory lock.
 const LOCK: i64 = 0x7061_7373_6572_6279;

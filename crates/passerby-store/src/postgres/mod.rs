@@ -10,20 +10,25 @@ mod creations;
 mod error;
 mod inserts;
 mod keep;
+mod lists;
+mod manage;
 mod migrate;
 mod queue;
 mod rows;
+mod spend;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::{sync::Arc, time::Duration};
 
 use deadpool_postgres::Pool;
 use passerby_core::{
+    Timestamp,
     id::{ClientNo, SessionId, TenantNo, UserId},
-    model::{LookUp, LookUpKind, SigningKeyRow, Standing},
-    port::{Act, Change, CommitError, Committed, Store, StoreError, Wait},
+    model::{ApiKeyRow, EpochRow, Item, ItemKind, LookUp, LookUpKind, SigningKeyRow, Standing},
+    port::{Act, Change, CommitError, Committed, Found, Store, StoreError, Wait},
 };
 use tokio::{
     runtime::Handle,
@@ -37,8 +42,12 @@ use self::{
     creations::Writer,
     error::{Refused, Trouble, closed, describe, silent, store_error, trouble},
     queue::Queue,
+    spend::Spending,
 };
-use crate::open::{OpenError, OpenOptions};
+use crate::{
+    open::{OpenError, OpenOptions},
+    plan::{EPOCHS, raises_an_epoch},
+};
 
 /// Changes that may be under way at once, waiting for a connection included; beyond it, callers are told to come back.
 const CHANGES: u32 = 20_000;
@@ -49,6 +58,7 @@ const TRIES: u32 = 8;
 struct Postgres {
     pool: Pool,
     queue: Arc<Queue>,
+    spending: Arc<Spending>,
     /// A permit for each change under way.
     changes: Arc<Semaphore>,
     runtime: Handle,
@@ -70,7 +80,7 @@ pub(crate) async fn open(url: &str, options: &OpenOptions) -> Result<Arc<dyn Sto
         drop(end);
     });
     let changes = Arc::new(Semaphore::new(CHANGES as usize));
-    Ok(Arc::new(Postgres { pool, queue, changes, runtime: Handle::current(), gathering }))
+    Ok(Arc::new(Postgres { pool, queue, spending: Arc::default(), changes, runtime: Handle::current(), gathering }))
 }
 
 impl Drop for Postgres {
@@ -159,6 +169,56 @@ impl Store for Postgres {
         Box::pin(rows::look_up(&self.pool, tenant, kind, hash))
     }
 
+    fn found(&self, tenant: TenantNo, kind: LookUpKind, hash: [u8; 32]) -> Wait<'_, Result<Option<Found>, StoreError>> {
+        Box::pin(rows::found(&self.pool, tenant, kind, hash))
+    }
+
+    fn items(&self, tenant: TenantNo, user: UserId, kind: Option<ItemKind>) -> Wait<'_, Result<Vec<Item>, StoreError>> {
+        Box::pin(lists::items(&self.pool, tenant, user, kind))
+    }
+
+    fn users(
+        &self,
+        tenant: TenantNo,
+        before: Option<UserId>,
+        limit: u32,
+    ) -> Wait<'_, Result<Vec<Standing>, StoreError>> {
+        Box::pin(lists::users(&self.pool, tenant, before, limit))
+    }
+
+    fn epochs(&self, from: Timestamp, limit: u32) -> Wait<'_, Result<Vec<EpochRow>, StoreError>> {
+        Box::pin(lists::epochs(&self.pool, from, limit))
+    }
+
+    fn spend(&self, tenant: TenantNo, proof: [u8; 32], ends_at: Timestamp) -> Wait<'_, Result<bool, StoreError>> {
+        if let Err(e) = self.check_open() {
+            return Box::pin(std::future::ready(Err(e)));
+        }
+        let (told, begin) = self.spending.submit(tenant, proof, ends_at);
+        if begin {
+            // it counts as a change under way, so that closing waits for it
+            let permit = self.changes.clone().try_acquire_owned();
+            let writing = self.spending.write(self.pool.clone());
+            self.runtime.spawn(async move {
+                writing.await;
+                drop(permit);
+            });
+        }
+        told
+    }
+
+    fn shares_spent(&self) -> bool {
+        true
+    }
+
+    fn api_key(&self, hash: [u8; 32]) -> Wait<'_, Result<Option<ApiKeyRow>, StoreError>> {
+        Box::pin(lists::api_key(&self.pool, hash))
+    }
+
+    fn api_keys(&self, tenant: TenantNo) -> Wait<'_, Result<Vec<ApiKeyRow>, StoreError>> {
+        Box::pin(lists::api_keys(&self.pool, tenant))
+    }
+
     fn signing_keys(&self) -> Wait<'_, Result<Vec<SigningKeyRow>, StoreError>> {
         Box::pin(rows::signing_keys(&self.pool))
     }
@@ -169,7 +229,7 @@ impl Store for Postgres {
 
     fn commit(&self, tenant: TenantNo, change: Change) -> Wait<'static, Result<Committed, CommitError>> {
         let change = match change {
-            Change { keep: None, act: Act::Create(guest, None), .. } if guest.is_plain() => {
+            Change { keep: None, act: Act::Create(guest, look_ups), .. } if look_ups.is_empty() && guest.is_plain() => {
                 return self.queue.submit(tenant, guest);
             }
             other => other,
@@ -184,7 +244,13 @@ impl Store for Postgres {
         let pool = self.pool.clone();
         // a task of its own: it begins now, and goes on when nobody waits for it any more
         let made = self.runtime.spawn(async move {
-            let answer = self::change(&pool, tenant, &change).await;
+            let making = self::change(&pool, tenant, &change);
+            let answer = if raises_an_epoch(&change) {
+                // given up in the middle, it goes with its connection
+                timeout(EPOCHS, making).await.unwrap_or_else(|_| Err(silent().into()))
+            } else {
+                making.await
+            };
             drop(permit);
             answer
         });

@@ -5,7 +5,7 @@ use passerby_core::{
     Timestamp,
     id::{ClientNo, SessionId, TenantNo, UserId},
     model::{KeyPurpose, Kind, LookUp, LookUpKind, Mark, Session, SessionKind, SigningKeyRow, Standing, User},
-    port::StoreError,
+    port::{Found, StoreError},
 };
 use tokio::time::timeout;
 use tokio_postgres::{
@@ -29,57 +29,77 @@ const SESSIONS: usize = 100;
 /// either all in it or not at all. Three kinds of rows share the columns; `what` tells them apart. (A join would repeat
 /// the user's data with each session.)
 macro_rules! standing_sql {
-    ($sessions:literal) => {
+    ($user:literal, $sessions:literal) => {
         concat!(
             "SELECT 0::int2 AS what, u.user_id AS id, u.client, u.kind, u.created_at, u.updated_at AS t, u.version AS n,
-               u.epoch AS m, NULL::int8 AS rotated_at, NULL::int8 AS ended_at, false AS flag, u.data AS body, u.entry,
-               u.server_data, u.chosen_id, u.chosen_by, NULL::uuid AS parent
-             FROM users u WHERE u.tenant=$1 AND u.user_id=$2
-             UNION ALL
+               u.epoch AS m, NULL::int8 AS rotated_at, NULL::int8 AS ended_at, u.held IS TRUE AS flag, u.data AS body,
+               u.entry, u.server_data, u.chosen_id, u.chosen_by, NULL::uuid AS parent, NULL::bytea AS key, false AS bound
+             FROM users u WHERE u.tenant=$1 AND u.user_id=",
+            $user,
+            " UNION ALL
              (SELECT 1::int2, s.id, s.client, s.kind, s.created_at, s.active_at, s.generation::int8,
                s.late_generation, s.rotated_at, s.ended_at, s.has_denied_tokens, s.metadata, NULL::text,
-               NULL::text, NULL::text, NULL::int4, s.parent
-             FROM sessions s WHERE s.tenant=$1 AND s.user_id=$2 ",
+               NULL::text, NULL::text, NULL::int4, s.parent, s.key, s.bound IS TRUE
+             FROM sessions s WHERE s.tenant=$1 AND s.user_id=",
+            $user,
+            " ",
             $sessions,
             ")
              UNION ALL
              SELECT 2::int2, k.id, NULL::int4, NULL::int2, NULL::int8, k.ends_at, NULL::int8,
                NULL::int4, NULL::int8, NULL::int8, false, NULL::text, NULL::text,
-               NULL::text, NULL::text, NULL::int4, NULL::uuid
-             FROM marks k WHERE k.tenant=$1 AND k.user_id=$2"
+               NULL::text, NULL::text, NULL::int4, NULL::uuid, NULL::bytea, false
+             FROM marks k WHERE k.tenant=$1 AND k.user_id=",
+            $user
         )
     };
 }
 
-const STANDING: &str = standing_sql!("ORDER BY s.id DESC LIMIT 100");
-const STANDING_OF_ONE: &str = standing_sql!("AND s.id=$3");
+const STANDING: &str = standing_sql!("$2", "ORDER BY s.id DESC LIMIT 100");
+const STANDING_OF_ONE: &str = standing_sql!("$2", "AND s.id=$3");
+
+/// A fourth kind of row in the same statement: the look-up that leads to the others.
+const FOUND: &str = concat!(
+    "WITH l AS (SELECT user_id, session_id, body, ends_at FROM look_ups WHERE tenant=$1 AND kind=$2 AND hash=$3) ",
+    standing_sql!("(SELECT user_id FROM l)", "ORDER BY s.id DESC LIMIT 100"),
+    " UNION ALL
+     SELECT 3::int2, l.user_id, NULL::int4, NULL::int2, NULL::int8, l.ends_at, NULL::int8,
+       NULL::int4, NULL::int8, NULL::int8, false, NULL::text, NULL::text,
+       NULL::text, NULL::text, NULL::int4, l.session_id, l.body, false
+     FROM l"
+);
 
 /// The column of a row; what the tables cannot hold is a fault of ours and not a reason to panic.
-fn get<'a, T: FromSql<'a>>(row: &'a Row, column: usize) -> Result<T, StoreError> {
+pub(super) fn get<'a, T: FromSql<'a>>(row: &'a Row, column: usize) -> Result<T, StoreError> {
     row.try_get(column).map_err(|e| StoreError::Bug(describe(&e)))
 }
 
-fn strange(what: &'static str) -> StoreError {
+pub(super) fn strange(what: &'static str) -> StoreError {
     StoreError::Bug(format!("a row has an unknown {what}"))
 }
 
-fn time(ms: i64) -> Timestamp {
+pub(super) fn time(ms: i64) -> Timestamp {
     Timestamp::from_millis(ms)
 }
 
-fn optional_time(row: &Row, column: usize) -> Result<Option<Timestamp>, StoreError> {
+pub(super) fn optional_time(row: &Row, column: usize) -> Result<Option<Timestamp>, StoreError> {
     Ok(get::<Option<i64>>(row, column)?.map(time))
 }
 
-fn text(row: &Row, column: usize) -> Result<Option<Box<str>>, StoreError> {
+pub(super) fn text(row: &Row, column: usize) -> Result<Option<Box<str>>, StoreError> {
     Ok(get::<Option<&str>>(row, column)?.map(Into::into))
 }
 
-fn bytes<const N: usize>(row: &Row, column: usize) -> Result<[u8; N], StoreError> {
+pub(super) fn bytes<const N: usize>(row: &Row, column: usize) -> Result<[u8; N], StoreError> {
     get::<&[u8]>(row, column)?.try_into().map_err(|_| strange("length of bytes"))
 }
 
-fn user(row: &Row) -> Result<User, StoreError> {
+pub(super) fn optional_bytes<const N: usize>(row: &Row, column: usize) -> Result<Option<[u8; N]>, StoreError> {
+    get::<Option<&[u8]>>(row, column)?.map(|b| b.try_into().map_err(|_| strange("length of bytes"))).transpose()
+}
+
+/// Reads a user from the columns of [`STANDING`].
+pub(super) fn user(row: &Row) -> Result<User, StoreError> {
     let created_at = time(get(row, 4)?);
     Ok(User {
         id: get::<Uuid>(row, 1)?.into(),
@@ -94,10 +114,12 @@ fn user(row: &Row) -> Result<User, StoreError> {
         server_data: text(row, 13)?,
         chosen_id: text(row, 14)?,
         chosen_by: get::<Option<i32>>(row, 15)?.map(ClientNo),
+        held: get(row, 10)?,
     })
 }
 
-fn session(row: &Row) -> Result<Session, StoreError> {
+/// Reads a session from the columns of [`STANDING`].
+pub(super) fn session(row: &Row) -> Result<Session, StoreError> {
     let created_at = time(get(row, 4)?);
     Ok(Session {
         id: get::<Uuid>(row, 1)?.into(),
@@ -112,6 +134,8 @@ fn session(row: &Row) -> Result<Session, StoreError> {
         has_denied_tokens: get(row, 10)?,
         metadata: text(row, 11)?,
         parent: get::<Option<Uuid>>(row, 16)?.map(Into::into),
+        key: optional_bytes(row, 17)?,
+        bound: get(row, 18)?,
     })
 }
 
@@ -125,7 +149,8 @@ fn assemble(rows: &[Row]) -> Result<Standing, StoreError> {
         match get::<i16>(row, 0)? {
             0 => found.user = Some(user(row)?),
             1 => found.sessions.push(session(row)?),
-            _ => found.marks.push(mark(row)?),
+            2 => found.marks.push(mark(row)?),
+            _ => {}
         }
     }
     Ok(found)
@@ -163,11 +188,22 @@ pub(super) async fn standing(
     user: UserId,
     asked: SessionId,
 ) -> Result<Standing, StoreError> {
-    let (id, session_id) = (user.uuid(), asked.uuid());
-    let mut found = assemble(&ask(pool, STANDING, &[&tenant.0, &id]).await?)?;
+    let found = assemble(&ask(pool, STANDING, &[&tenant.0, &user.uuid()]).await?)?;
+    complete(pool, tenant, user, asked, found).await
+}
+
+/// Adds a session that is too old to be among the others, and leaves out marks that cannot matter.
+async fn complete(
+    pool: &Pool,
+    tenant: TenantNo,
+    user: UserId,
+    asked: SessionId,
+    mut found: Standing,
+) -> Result<Standing, StoreError> {
     if found.sessions.len() == SESSIONS && found.session(asked).is_none() {
+        let key: [Param<'_>; 3] = [&tenant.0, &user.uuid(), &asked.uuid()];
         // an older one: what decides about the token is again one snapshot, the others are beside it
-        let one = assemble(&ask(pool, STANDING_OF_ONE, &[&tenant.0, &id, &session_id]).await?)?;
+        let one = assemble(&ask(pool, STANDING_OF_ONE, &key).await?)?;
         let others = if one.user.is_some() { found.sessions } else { Vec::new() };
         found = one;
         found.sessions.extend(others);
@@ -176,6 +212,29 @@ pub(super) async fn standing(
         found.marks.clear();
     }
     Ok(found)
+}
+
+/// A look-up row and what it leads to.
+pub(super) async fn found(
+    pool: &Pool,
+    tenant: TenantNo,
+    kind: LookUpKind,
+    hash: [u8; 32],
+) -> Result<Option<Found>, StoreError> {
+    let rows = ask(pool, FOUND, &[&tenant.0, &kind.number(), &&hash[..]]).await?;
+    let Some(row) = rows.iter().find(|row| row.try_get::<_, i16>(0).is_ok_and(|what| what == 3)) else {
+        return Ok(None);
+    };
+    let look_up = LookUp {
+        kind,
+        hash,
+        user: get::<Uuid>(row, 1)?.into(),
+        session: get::<Uuid>(row, 16)?.into(),
+        body: bytes(row, 17)?,
+        ends_at: time(get(row, 5)?),
+    };
+    let standing = complete(pool, tenant, look_up.user, look_up.session, assemble(&rows)?).await?;
+    Ok(Some(Found { look_up, standing }))
 }
 
 /// A look-up row, dead or alive.

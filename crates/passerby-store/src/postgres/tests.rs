@@ -83,6 +83,7 @@ pub(super) fn guest(place: &Place) -> Box<NewGuest> {
         data: "{}".into(),
         server_data: None,
         entry: None,
+        held: false,
     };
     let session = Session {
         id: ids.session,
@@ -97,8 +98,10 @@ pub(super) fn guest(place: &Place) -> Box<NewGuest> {
         has_denied_tokens: false,
         metadata: None,
         parent: None,
+        key: None,
+        bound: false,
     };
-    Box::new(NewGuest { user, session })
+    Box::new(NewGuest { user, session, items: Vec::new() })
 }
 
 /// Waits until a counter is there, at most a minute.
@@ -130,7 +133,7 @@ async fn a_server_goes_away_in_mid_load_and_comes_back() {
                     // most by the writer of groups, some each in a transaction of its own
                     let outcome = match i {
                         0 => place.commit(Some(guest.clone()), Act::Keep).await,
-                        _ => place.commit(None, Act::Create(guest.clone(), None)).await,
+                        _ => place.commit(None, Act::Create(guest.clone(), Vec::new())).await,
                     };
                     match outcome {
                         Ok(_) => {
@@ -234,7 +237,7 @@ async fn a_token_that_was_refused_while_floating_stays_refused() {
 async fn a_row_that_somebody_holds_is_waited_for_only_so_long() {
     let place = Place::new().await;
     let guest = guest(&place);
-    place.commit(None, Act::Create(guest.clone(), None)).await.unwrap();
+    place.commit(None, Act::Create(guest.clone(), Vec::new())).await.unwrap();
     let holder = connect(&place.url).await.unwrap();
     holder.batch_execute("BEGIN; SELECT * FROM users FOR UPDATE").await.unwrap();
     let edit = EditProfile {

@@ -3,17 +3,17 @@
 use passerby_core::{
     Timestamp,
     id::{SessionId, TenantNo, UserId},
-    model::{LookUp, NewGuest, Session, SigningKeyRow, USER_MARK, User},
+    model::{LookUp, NewGuest, Session, SigningKeyRow, User},
     port::{Act, Change, CommitError, Committed, ENDED_STAY, EditProfile, Half, OperationKey, Touch},
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     error::{Refused, is_taken},
-    rows,
+    manage, rows, turns,
 };
 
-type Done = Result<Committed, Refused>;
+pub(super) type Done = Result<Committed, Refused>;
 
 /// Whether a refusal could leave a part of the change behind.
 pub(super) fn has_several_steps(change: &Change) -> bool {
@@ -21,19 +21,25 @@ pub(super) fn has_several_steps(change: &Change) -> bool {
         || match &change.act {
             Act::Create(..)
             | Act::CreateChosen(..)
+            | Act::AddUser(_)
+            | Act::Turn(_)
             | Act::OpenSession { .. }
             | Act::EndSession { mark_until: Some(_), .. }
             | Act::Erase { .. }
             | Act::DenyToken { .. }
             | Act::Touch(_)
+            | Act::TouchApiKeys(_)
             | Act::Sweep { .. } => true,
             Act::Edit(edit) => edit.key.is_some(),
             Act::Keep
+            | Act::Manage(_)
             | Act::EndSession { mark_until: None, .. }
             | Act::Rotate { .. }
             | Act::Remember(_)
             | Act::AddSigningKey(_)
             | Act::RemoveSigningKey(_)
+            | Act::PutApiKey { .. }
+            | Act::RemoveApiKey(_)
             | Act::SetMeta(..)
             | Act::InitMeta(..) => false,
         }
@@ -47,23 +53,22 @@ pub(super) fn apply(db: &Connection, tenant: TenantNo, change: &Change) -> Done 
     }
     match &change.act {
         Act::Keep => Ok(Committed::Done),
-        Act::Create(guest, look_up) => {
-            if let Some(look_up) = look_up {
-                remember(db, tenant, look_up, at)?;
-            }
+        Act::Create(guest, look_ups) => {
+            turns::belongings(db, tenant, guest.user.id, &guest.items, look_ups, at)?;
             insert_user(db, tenant, &guest.user)?;
             insert_session(db, tenant, guest.user.id, &guest.session)
         }
-        Act::CreateChosen(guest, look_up) => {
+        Act::CreateChosen(guest, look_ups) => {
             insert_user(db, tenant, &guest.user)?;
             if rows::marked(db, tenant, guest.user.id, guest.session.id, at)?.this {
                 return Err(CommitError::Marked.into());
             }
-            if let Some(look_up) = look_up {
-                remember(db, tenant, look_up, at)?;
-            }
+            turns::belongings(db, tenant, guest.user.id, &guest.items, look_ups, at)?;
             insert_session(db, tenant, guest.user.id, &guest.session)
         }
+        Act::AddUser(user) => manage::add_user(db, tenant, user, at),
+        Act::Manage(change) => manage::manage(db, tenant, change, at),
+        Act::Turn(turn) => turns::turn(db, tenant, turn, at),
         Act::OpenSession { user, epoch, session } => open_session(db, tenant, *user, *epoch, session, at),
         Act::EndSession { user, session, mark_until } => {
             db.prepare_cached(
@@ -77,7 +82,7 @@ pub(super) fn apply(db: &Connection, tenant: TenantNo, change: &Change) -> Done 
         }
         Act::Rotate { user, session, from, to } => rotate(db, tenant, *user, *session, *from, *to, at),
         Act::Edit(edit) => edit_profile(db, tenant, edit, at),
-        Act::Erase { user, mark_until } => erase(db, tenant, *user, *mark_until),
+        Act::Erase { user, mark_until } => turns::erase(db, tenant, *user, *mark_until, at),
         Act::DenyToken { user, session, jti, until } => {
             mark(db, tenant, *user, jti, *until)?;
             deny_tokens(db, tenant, *user, *session)?;
@@ -90,6 +95,9 @@ pub(super) fn apply(db: &Connection, tenant: TenantNo, change: &Change) -> Done 
             db.prepare_cached("DELETE FROM signing_keys WHERE kid=?1")?.execute([kid])?;
             Ok(Committed::Done)
         }
+        Act::PutApiKey { key, was } => manage::put_api_key(db, key, *was),
+        Act::RemoveApiKey(id) => manage::remove_api_key(db, tenant, *id),
+        Act::TouchApiKeys(touches) => manage::touch_api_keys(db, touches),
         Act::SetMeta(name, value) => {
             db.prepare_cached(
                 "INSERT INTO meta(name,value) VALUES(?1,?2) ON CONFLICT(name) DO UPDATE SET value=excluded.value",
@@ -101,7 +109,7 @@ pub(super) fn apply(db: &Connection, tenant: TenantNo, change: &Change) -> Done 
             db.prepare_cached("INSERT INTO meta(name,value) VALUES(?1,?2) ON CONFLICT DO NOTHING")?
                 .execute(params![name, value])?,
         ),
-        Act::Sweep { limit } => sweep(db, at, *limit),
+        Act::Sweep { limit, epochs_before } => sweep(db, at, *limit, *epochs_before),
     }
 }
 
@@ -110,7 +118,8 @@ fn taken(rows: usize) -> Done {
     if rows == 0 { Err(CommitError::Taken.into()) } else { Ok(Committed::Done) }
 }
 
-fn unique(inserted: rusqlite::Result<usize>) -> Done {
+/// `Taken` when something that must be unique is there already.
+pub(super) fn unique(inserted: rusqlite::Result<usize>) -> Done {
     match inserted {
         Ok(_) => Ok(Committed::Done),
         Err(e) if is_taken(&e) => Err(CommitError::Taken.into()),
@@ -123,11 +132,11 @@ fn unless(time: Timestamp, default: Timestamp) -> Option<i64> {
     (time != default).then(|| time.millis())
 }
 
-fn insert_user(db: &Connection, tenant: TenantNo, user: &User) -> Done {
+pub(super) fn insert_user(db: &Connection, tenant: TenantNo, user: &User) -> Done {
     unique(
         db.prepare_cached(
-            "INSERT INTO users(tenant,user_id,client,created_at,data,entry,kind,version,epoch,updated_at,server_data,chosen_id,chosen_by)
-             VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)",
+            "INSERT INTO users(tenant,user_id,client,created_at,data,entry,kind,version,epoch,updated_at,server_data,chosen_id,chosen_by,held)
+             VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)",
         )?
         .execute(params![
             tenant.0,
@@ -143,15 +152,16 @@ fn insert_user(db: &Connection, tenant: TenantNo, user: &User) -> Done {
             user.server_data,
             user.chosen_id,
             user.chosen_by.map(|c| c.0),
+            user.held.then_some(true),
         ]),
     )
 }
 
-fn insert_session(db: &Connection, tenant: TenantNo, user: UserId, session: &Session) -> Done {
+pub(super) fn insert_session(db: &Connection, tenant: TenantNo, user: UserId, session: &Session) -> Done {
     unique(
         db.prepare_cached(
-            "INSERT INTO sessions(tenant,user_id,id,client,kind,created_at,active_at,generation,rotated_at,late_generation,ended_at,has_denied_tokens,metadata,parent)
-             VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)",
+            "INSERT INTO sessions(tenant,user_id,id,client,kind,created_at,active_at,generation,rotated_at,late_generation,ended_at,has_denied_tokens,metadata,parent,key,bound)
+             VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)",
         )?
         .execute(params![
             tenant.0,
@@ -168,13 +178,15 @@ fn insert_session(db: &Connection, tenant: TenantNo, user: UserId, session: &Ses
             session.has_denied_tokens,
             session.metadata,
             session.parent.as_ref().map(SessionId::as_bytes),
+            session.key,
+            session.bound.then_some(true),
         ]),
     )
 }
 
 /// Stores a floating guest; see [`Change::keep`].
 fn keep(db: &Connection, tenant: TenantNo, guest: &NewGuest, at: Timestamp) -> Result<(), Refused> {
-    let NewGuest { user, session } = guest;
+    let NewGuest { user, session, .. } = guest;
     let stored: Option<(Option<i32>, Option<bool>)> = db
         .prepare_cached(
             "SELECT u.chosen_by, s.ended_at IS NOT NULL AND s.id IS NOT NULL, s.id IS NOT NULL
@@ -332,22 +344,14 @@ fn is_repeated(
     }
 }
 
-fn erase(db: &Connection, tenant: TenantNo, user: UserId, mark_until: Timestamp) -> Done {
-    let key = (tenant.0, user.as_bytes());
-    for sql in [
-        "DELETE FROM users WHERE tenant=?1 AND user_id=?2",
-        "DELETE FROM sessions WHERE tenant=?1 AND user_id=?2",
-        "DELETE FROM operation_keys WHERE tenant=?1 AND user_id=?2",
-        "DELETE FROM marks WHERE tenant=?1 AND user_id=?2 AND id<>zeroblob(16)",
-    ] {
-        db.prepare_cached(sql)?.execute(key)?;
-    }
-    mark(db, tenant, user, &USER_MARK, mark_until)?;
-    Ok(Committed::Done)
-}
-
 /// Marks an id; an earlier mark is only ever made longer.
-fn mark(db: &Connection, tenant: TenantNo, user: UserId, id: &[u8; 16], until: Timestamp) -> rusqlite::Result<()> {
+pub(super) fn mark(
+    db: &Connection,
+    tenant: TenantNo,
+    user: UserId,
+    id: &[u8; 16],
+    until: Timestamp,
+) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO marks(tenant,user_id,id,ends_at) VALUES(?1,?2,?3,?4)
          ON CONFLICT(tenant,user_id,id) DO UPDATE SET ends_at=excluded.ends_at WHERE excluded.ends_at > ends_at",
@@ -368,7 +372,7 @@ fn touch(db: &Connection, touches: &[Touch]) -> Done {
 }
 
 /// Writes a look-up row, also over a dead one.
-fn remember(db: &Connection, tenant: TenantNo, row: &LookUp, at: Timestamp) -> Done {
+pub(super) fn remember(db: &Connection, tenant: TenantNo, row: &LookUp, at: Timestamp) -> Done {
     taken(
         db.prepare_cached(
             "INSERT INTO look_ups(tenant,kind,hash,user_id,session_id,body,ends_at) VALUES(?1,?2,?3,?4,?5,?6,?7)
@@ -409,17 +413,40 @@ fn add_signing_key(db: &Connection, key: &SigningKeyRow) -> Done {
     )
 }
 
-fn sweep(db: &Connection, at: Timestamp, limit: u32) -> Done {
+/// The partial indexes are found by their own conditions.
+fn sweep(db: &Connection, at: Timestamp, limit: u32, epochs_before: Timestamp) -> Done {
+    let (at, epochs_before) = (at.millis(), epochs_before.millis());
     let mut swept = 0;
-    for sql in [
-        "DELETE FROM marks WHERE (tenant,user_id,id) IN
-           (SELECT tenant,user_id,id FROM marks WHERE ends_at <= ?1 ORDER BY ends_at LIMIT ?2)",
-        "DELETE FROM look_ups WHERE (tenant,kind,hash) IN
-           (SELECT tenant,kind,hash FROM look_ups WHERE ends_at <= ?1 ORDER BY ends_at LIMIT ?2)",
-        "DELETE FROM operation_keys WHERE (tenant,user_id,hash) IN
-           (SELECT tenant,user_id,hash FROM operation_keys WHERE ends_at <= ?1 ORDER BY ends_at LIMIT ?2)",
+    for (sql, end) in [
+        (
+            "DELETE FROM operation_keys WHERE (tenant,user_id,hash) IN
+               (SELECT tenant,user_id,hash FROM operation_keys WHERE ends_at <= ?1 ORDER BY ends_at LIMIT ?2)",
+            at,
+        ),
+        (
+            "DELETE FROM items WHERE (tenant,user_id,kind,id) IN
+               (SELECT tenant,user_id,kind,id FROM items WHERE ends_at <= ?1 AND ends_at < 253402207200000
+                ORDER BY ends_at LIMIT ?2)",
+            at,
+        ),
+        (
+            "DELETE FROM look_ups WHERE (tenant,kind,hash) IN
+               (SELECT tenant,kind,hash FROM look_ups WHERE ends_at <= ?1 AND ends_at < 253402207200000
+                ORDER BY ends_at LIMIT ?2)",
+            at,
+        ),
+        (
+            "DELETE FROM marks WHERE (tenant,user_id,id) IN
+               (SELECT tenant,user_id,id FROM marks WHERE ends_at <= ?1 ORDER BY ends_at LIMIT ?2)",
+            at,
+        ),
+        (
+            "DELETE FROM epochs WHERE (tenant,at,user_id) IN
+               (SELECT tenant,at,user_id FROM epochs WHERE at < ?1 ORDER BY at LIMIT ?2)",
+            epochs_before,
+        ),
     ] {
-        swept += db.prepare_cached(sql)?.execute((at.millis(), limit))?;
+        swept += db.prepare_cached(sql)?.execute((end, limit))?;
     }
     Ok(Committed::Swept(swept as u64))
 }

@@ -8,7 +8,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 use crate::open::OpenError;
 
 /// The numbers and names are those of the other engine's folder.
-const FILES: &[(&str, &str)] = &[("V1__guests", include_str!("../../migrations/sqlite/V1__guests.sql"))];
+const FILES: &[(&str, &str)] = &[
+    ("V1__guests", include_str!("../../migrations/sqlite/V1__guests.sql")),
+    ("V2__coming_back", include_str!("../../migrations/sqlite/V2__coming_back.sql")),
+];
 
 /// "PsBy": tells our files from those of other programs.
 const APPLICATION_ID: i64 = 0x5073_4279;

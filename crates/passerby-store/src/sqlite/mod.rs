@@ -4,10 +4,14 @@ mod acts;
 mod creations;
 mod error;
 mod fold;
+mod lists;
+mod manage;
 mod migrate;
 mod queue;
 mod reader;
 mod rows;
+mod spent;
+mod turns;
 mod writer;
 
 use std::{
@@ -18,9 +22,10 @@ use std::{
 };
 
 use passerby_core::{
+    Timestamp,
     id::{ClientNo, SessionId, TenantNo, UserId},
-    model::{LookUp, LookUpKind, SigningKeyRow, Standing},
-    port::{Change, CommitError, Committed, Store, StoreError, Wait},
+    model::{ApiKeyRow, EpochRow, Item, ItemKind, LookUp, LookUpKind, SigningKeyRow, Standing},
+    port::{Change, CommitError, Committed, Found, Store, StoreError, Wait},
 };
 use tokio::{
     sync::{mpsc as signal, watch},
@@ -34,8 +39,12 @@ use self::{
     migrate::{Attempt, BUSY},
     queue::{Queue, Work},
     reader::Readers,
+    spent::Spent,
 };
-use crate::open::{OpenError, OpenOptions};
+use crate::{
+    open::{OpenError, OpenOptions},
+    plan::{EPOCHS, raises_an_epoch},
+};
 
 /// Between two attempts to open a file that another process is just making.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -43,6 +52,7 @@ const AGAIN: Duration = Duration::from_millis(20);
 struct Sqlite {
     queue: Arc<Queue>,
     readers: Readers,
+    spent: Spent,
     /// Its other end is dropped when the writer has ended.
     running: watch::Receiver<()>,
 }
@@ -80,7 +90,7 @@ pub(crate) async fn open(path: PathBuf, options: &OpenOptions) -> Result<Arc<dyn
         gathering.await;
         drop(end);
     });
-    Ok(Arc::new(Sqlite { queue, readers: Readers::new(path), running }))
+    Ok(Arc::new(Sqlite { queue, readers: Readers::new(path), spent: Spent::default(), running }))
 }
 
 impl Drop for Sqlite {
@@ -152,6 +162,43 @@ impl Store for Sqlite {
         now(self.readers.read(|db| rows::look_up(db, tenant, kind, &hash)))
     }
 
+    fn found(&self, tenant: TenantNo, kind: LookUpKind, hash: [u8; 32]) -> Wait<'_, Result<Option<Found>, StoreError>> {
+        now(self.readers.read(|db| rows::found(db, tenant, kind, &hash)))
+    }
+
+    fn items(&self, tenant: TenantNo, user: UserId, kind: Option<ItemKind>) -> Wait<'_, Result<Vec<Item>, StoreError>> {
+        now(self.readers.read(|db| lists::items(db, tenant, user, kind)))
+    }
+
+    fn users(
+        &self,
+        tenant: TenantNo,
+        before: Option<UserId>,
+        limit: u32,
+    ) -> Wait<'_, Result<Vec<Standing>, StoreError>> {
+        now(self.readers.read(|db| rows::users(db, tenant, before, limit)))
+    }
+
+    fn epochs(&self, from: Timestamp, limit: u32) -> Wait<'_, Result<Vec<EpochRow>, StoreError>> {
+        now(self.readers.read(|db| lists::epochs(db, from, limit)))
+    }
+
+    fn spend(&self, tenant: TenantNo, proof: [u8; 32], ends_at: Timestamp) -> Wait<'_, Result<bool, StoreError>> {
+        now(if self.queue.is_open() { Ok(self.spent.spend(tenant, proof, ends_at)) } else { Err(closed()) })
+    }
+
+    fn shares_spent(&self) -> bool {
+        false
+    }
+
+    fn api_key(&self, hash: [u8; 32]) -> Wait<'_, Result<Option<ApiKeyRow>, StoreError>> {
+        now(self.readers.read(|db| lists::api_key(db, &hash)))
+    }
+
+    fn api_keys(&self, tenant: TenantNo) -> Wait<'_, Result<Vec<ApiKeyRow>, StoreError>> {
+        now(self.readers.read(|db| lists::api_keys(db, tenant)))
+    }
+
     fn signing_keys(&self) -> Wait<'_, Result<Vec<SigningKeyRow>, StoreError>> {
         now(self.readers.read(rows::signing_keys))
     }
@@ -161,7 +208,8 @@ impl Store for Sqlite {
     }
 
     fn commit(&self, tenant: TenantNo, change: Change) -> Wait<'static, Result<Committed, CommitError>> {
-        self.queue.submit(Work::Change(tenant, change))
+        let due = raises_an_epoch(&change).then(|| Instant::now() + EPOCHS);
+        self.queue.submit(Work::Change(tenant, change, due))
     }
 
     fn close(&self) -> Wait<'_, ()> {

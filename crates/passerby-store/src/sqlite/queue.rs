@@ -10,12 +10,13 @@ use std::{
 
 use passerby_core::{
     id::TenantNo,
-    model::NewGuest,
-    port::{Act, Change, CommitError, Committed, StoreError, Wait},
+    model::{Item, LookUp, NewGuest, Session, User},
+    port::{Act, Change, CommitError, Committed, ItemChange, StoreError, Wait},
 };
 use tokio::{
     sync::{Notify, mpsc as signal, oneshot},
     task::yield_now,
+    time::Instant,
 };
 
 use super::error::closed;
@@ -34,8 +35,8 @@ pub(super) type Outcome = Result<Committed, CommitError>;
 /// One piece of work for the writer.
 #[derive(Debug)]
 pub(super) enum Work {
-    /// A change of the port.
-    Change(TenantNo, Change),
+    /// A change of the port; not to be begun after the moment.
+    Change(TenantNo, Change, Option<Instant>),
     /// Numbers a tenant, unless it has a number.
     Tenant([u8; 16]),
     /// Numbers a client, unless it has a number.
@@ -45,17 +46,28 @@ pub(super) enum Work {
 impl Work {
     /// Bytes that it holds, roughly.
     fn weight(&self) -> usize {
-        let guest = |g: &NewGuest| {
-            let text = |t: &Option<Box<str>>| t.as_ref().map_or(0, |t| t.len());
-            400 + g.user.data.len() + text(&g.user.server_data) + text(&g.user.chosen_id) + text(&g.session.metadata)
-        };
-        let Self::Change(_, change) = self else { return 200 };
+        let text = |t: &Option<Box<str>>| t.as_ref().map_or(0, |t| t.len());
+        let user = |u: &User| 200 + u.data.len() + text(&u.server_data) + text(&u.chosen_id);
+        let session = |s: &Session| 200 + text(&s.metadata);
+        let item = |i: &Item| 100 + i.body.len();
+        let guest = |g: &NewGuest| user(&g.user) + session(&g.session) + g.items.iter().map(item).sum::<usize>();
+        let look_ups = |all: &[LookUp]| mem::size_of_val(all);
+        let Self::Change(_, change, _) = self else { return 200 };
         let act = match &change.act {
-            Act::Create(g, _) | Act::CreateChosen(g, _) => guest(g),
-            Act::OpenSession { session, .. } => 200 + session.metadata.as_ref().map_or(0, |m| m.len()),
+            Act::Create(g, rows) | Act::CreateChosen(g, rows) => guest(g) + look_ups(rows),
+            Act::AddUser(u) => user(u),
+            Act::OpenSession { session: s, .. } => session(s),
+            Act::Turn(turn) => {
+                let put = |c: &ItemChange| if let ItemChange::Put { item: i, .. } = c { item(i) } else { 100 };
+                turn.open.as_deref().map_or(0, session)
+                    + turn.items.iter().map(put).sum::<usize>()
+                    + look_ups(&turn.look_ups)
+            }
             // the edit's own text is not known here: as large as a usual profile
-            Act::Edit(_) => 4096,
-            Act::Touch(touches) => touches.len() * mem::size_of::<passerby_core::port::Touch>(),
+            Act::Edit(_) | Act::Manage(_) => 4096,
+            Act::Touch(touches) => mem::size_of_val(&touches[..]),
+            Act::PutApiKey { key, .. } => 200 + key.grants.len(),
+            Act::TouchApiKeys(touches) => mem::size_of_val(&touches[..]),
             Act::SetMeta(_, value) | Act::InitMeta(_, value) => value.len(),
             _ => 0,
         };
@@ -218,7 +230,7 @@ mod tests {
 
     fn work(bytes: usize) -> Work {
         let act = Act::SetMeta("x", vec![0; bytes]);
-        Work::Change(TenantNo(1), Change { at: Timestamp::default(), keep: None, act })
+        Work::Change(TenantNo(1), Change { at: Timestamp::default(), keep: None, act }, None)
     }
 
     fn is_unavailable(outcome: &Outcome) -> bool {

@@ -10,7 +10,7 @@ use passerby_core::{
     port::{Act, CommitError, Committed, StoreError},
 };
 use rusqlite::Connection;
-use tokio::sync::mpsc as signal;
+use tokio::{sync::mpsc as signal, time::Instant};
 
 use super::{
     acts,
@@ -41,7 +41,7 @@ pub(super) fn run(
             group.outcomes.clear();
             group.outcomes.resize_with(group.work.len(), || Err(CommitError::Store(e.clone())));
         }
-        let swept = group.work.iter().any(|w| matches!(w, Work::Change(_, c) if matches!(c.act, Act::Sweep { .. })));
+        let swept = group.work.iter().any(|w| matches!(w, Work::Change(_, c, _) if matches!(c.act, Act::Sweep { .. })));
         if written.send(group).is_err() {
             break;
         }
@@ -95,7 +95,7 @@ fn write(db: &Connection, work: &[Work], outcomes: &mut [Outcome]) -> Result<(),
     say(db, "BEGIN IMMEDIATE").map_err(engine)?;
     let mut creations = Creations::default();
     for (i, w) in work.iter().enumerate() {
-        if let Work::Change(tenant, change) = w
+        if let Work::Change(tenant, change, _) = w
             && creations.take(i, *tenant, change)
         {
             continue;
@@ -111,7 +111,7 @@ fn write(db: &Connection, work: &[Work], outcomes: &mut [Outcome]) -> Result<(),
 
 /// Whether the work may see or change one of the collected guests.
 fn concerns(work: &Work, creations: &Creations<'_>) -> bool {
-    let Work::Change(_, change) = work else { return false };
+    let Work::Change(_, change, _) = work else { return false };
     let has = |user: UserId| creations.has(user);
     change.keep.as_ref().is_some_and(|g| has(g.user.id))
         || match &change.act {
@@ -121,12 +121,18 @@ fn concerns(work: &Work, creations: &Creations<'_>) -> bool {
             | Act::Rotate { user, .. }
             | Act::Erase { user, .. }
             | Act::DenyToken { user, .. } => has(*user),
+            Act::AddUser(user) => has(user.id),
+            Act::Manage(change) => has(change.user),
+            Act::Turn(turn) => has(turn.user),
             Act::Edit(edit) => has(edit.user),
             Act::Touch(touches) => touches.iter().any(|t| has(t.user)),
             Act::Keep
             | Act::Remember(_)
             | Act::AddSigningKey(_)
             | Act::RemoveSigningKey(_)
+            | Act::PutApiKey { .. }
+            | Act::RemoveApiKey(_)
+            | Act::TouchApiKeys(_)
             | Act::SetMeta(..)
             | Act::InitMeta(..)
             | Act::Sweep { .. } => false,
@@ -136,13 +142,16 @@ fn concerns(work: &Work, creations: &Creations<'_>) -> bool {
 /// One piece of work, in a savepoint where it has several steps, so that a refusal sinks nobody else. An error is one
 /// that sinks the group.
 fn one(db: &Connection, work: &Work) -> rusqlite::Result<Outcome> {
-    let guarded = matches!(work, Work::Change(_, change) if acts::has_several_steps(change));
+    if matches!(work, Work::Change(_, _, Some(due)) if Instant::now() > *due) {
+        return Ok(Err(StoreError::Unavailable("the disk is too slow".into()).into()));
+    }
+    let guarded = matches!(work, Work::Change(_, change, _) if acts::has_several_steps(change));
     if guarded {
         say(db, "SAVEPOINT change")?;
     }
     // an edit runs the core's code: should it panic, its neighbours are still written
     let answer = catch_unwind(AssertUnwindSafe(|| match work {
-        Work::Change(tenant, change) => acts::apply(db, *tenant, change),
+        Work::Change(tenant, change, _) => acts::apply(db, *tenant, change),
         Work::Tenant(id) => acts::number_tenant(db, id),
         Work::Client(tenant, client_id) => acts::number_client(db, *tenant, client_id),
     }))

@@ -12,7 +12,7 @@ pub(crate) async fn a_created_guest_is_found(h: &Harness) {
     let mut guest = t.guest();
     guest.user.data = "{\"name\":\"ü\"}".into();
     guest.user.entry = Some("landing".into());
-    t.done(0, Act::Create(guest.clone(), None)).await;
+    t.done(0, Act::Create(guest.clone(), Vec::new())).await;
     let found = t.standing(guest.user.id, guest.session.id).await;
     assert_eq!(found.user.as_ref(), Some(&guest.user));
     assert_eq!(found.sessions, [guest.session.clone()]);
@@ -29,7 +29,8 @@ pub(crate) async fn every_field_comes_back(h: &Harness) {
     for chosen in [false, true] {
         let mut guest = t.guest();
         elaborate(&mut guest, &t);
-        let act = if chosen { Act::CreateChosen(guest.clone(), None) } else { Act::Create(guest.clone(), None) };
+        let act =
+            if chosen { Act::CreateChosen(guest.clone(), Vec::new()) } else { Act::Create(guest.clone(), Vec::new()) };
         t.done(0, act).await;
         let found = t.standing(guest.user.id, guest.session.id).await;
         assert_eq!(found.user, Some(guest.user));
@@ -40,10 +41,10 @@ pub(crate) async fn every_field_comes_back(h: &Harness) {
 pub(crate) async fn a_created_id_is_taken_once(h: &Harness) {
     let t = h.tenant(1).await;
     let first = t.guest();
-    t.done(0, Act::Create(first.clone(), None)).await;
+    t.done(0, Act::Create(first.clone(), Vec::new())).await;
     let mut second = t.guest();
     second.user.id = first.user.id;
-    refused!(t.commit(0, Act::Create(second.clone(), None)).await, "Taken");
+    refused!(t.commit(0, Act::Create(second.clone(), Vec::new())).await, "Taken");
     let found = t.standing(first.user.id, second.session.id).await;
     assert_eq!((found.user.as_ref(), &found.sessions[..]), (Some(&first.user), std::slice::from_ref(&first.session)));
 }
@@ -51,12 +52,12 @@ pub(crate) async fn a_created_id_is_taken_once(h: &Harness) {
 pub(crate) async fn one_conflict_in_a_group_sinks_nobody(h: &Harness) {
     let t = h.tenant(1).await;
     let taken = t.guest();
-    t.done(0, Act::Create(taken.clone(), None)).await;
+    t.done(0, Act::Create(taken.clone(), Vec::new())).await;
     let mut guests: Vec<_> = (0..100).map(|_| t.guest()).collect();
     // one was there before, one comes twice in the group
     guests[37].user.id = taken.user.id;
     guests[62].user.id = guests[61].user.id;
-    let outcomes = side_by_side(guests.iter().map(|g| t.commit(0, Act::Create(g.clone(), None)))).await;
+    let outcomes = side_by_side(guests.iter().map(|g| t.commit(0, Act::Create(g.clone(), Vec::new())))).await;
     for (i, outcome) in outcomes.iter().enumerate() {
         match i {
             37 => refused!(outcome, "Taken"),
@@ -77,29 +78,29 @@ pub(crate) async fn a_look_up_decides_who_wins(h: &Harness) {
     let (first, second, third) = (t.guest(), t.guest(), t.guest());
     let row = look_up(1, &first, 1000);
     assert_eq!(t.store.look_up(t.no, LookUpKind::Creation, row.hash).await.unwrap(), None);
-    t.done(0, Act::Create(first.clone(), Some(row.clone()))).await;
-    refused!(t.commit(999, Act::Create(second.clone(), Some(look_up(1, &second, 2000)))).await, "Taken");
-    refused!(t.commit(999, Act::CreateChosen(second.clone(), Some(look_up(1, &second, 2000)))).await, "Taken");
-    assert_eq!(t.store.look_up(t.no, LookUpKind::Creation, row.hash).await.unwrap(), Some(*row.clone()));
+    t.done(0, Act::Create(first.clone(), vec![row.clone()])).await;
+    refused!(t.commit(999, Act::Create(second.clone(), vec![look_up(1, &second, 2000)])).await, "Taken");
+    refused!(t.commit(999, Act::CreateChosen(second.clone(), vec![look_up(1, &second, 2000)])).await, "Taken");
+    assert_eq!(t.store.look_up(t.no, LookUpKind::Creation, row.hash).await.unwrap(), Some(row.clone()));
     assert_eq!(t.store.look_up(t.no, LookUpKind::Assertion, row.hash).await.unwrap(), None);
     // nothing is left of the loser
     assert!(h.tables_with(*second.user.id.as_bytes()).await.is_empty());
     // dead from its end on, and still read
-    assert_eq!(t.store.look_up(t.no, LookUpKind::Creation, row.hash).await.unwrap(), Some(*row));
+    assert_eq!(t.store.look_up(t.no, LookUpKind::Creation, row.hash).await.unwrap(), Some(row));
     let row = look_up(1, &third, 3000);
-    t.done(1000, Act::Create(third.clone(), Some(row.clone()))).await;
-    assert_eq!(t.store.look_up(t.no, LookUpKind::Creation, row.hash).await.unwrap(), Some(*row));
+    t.done(1000, Act::Create(third.clone(), vec![row.clone()])).await;
+    assert_eq!(t.store.look_up(t.no, LookUpKind::Creation, row.hash).await.unwrap(), Some(row));
     assert!(t.standing(third.user.id, third.session.id).await.user.is_some());
 }
 
 pub(crate) async fn a_taken_id_leaves_no_look_up(h: &Harness) {
     let t = h.tenant(1).await;
     let first = t.guest();
-    t.done(0, Act::Create(first.clone(), None)).await;
+    t.done(0, Act::Create(first.clone(), Vec::new())).await;
     for (n, chosen) in [(1, false), (2, true)] {
         let row = look_up(n, &first, DAY);
         let act =
-            if chosen { Act::CreateChosen(first.clone(), Some(row)) } else { Act::Create(first.clone(), Some(row)) };
+            if chosen { Act::CreateChosen(first.clone(), vec![row]) } else { Act::Create(first.clone(), vec![row]) };
         refused!(t.commit(0, act).await, "Taken");
         assert_eq!(t.store.look_up(t.no, LookUpKind::Creation, [n; 32]).await.unwrap(), None);
     }
@@ -109,23 +110,23 @@ pub(crate) async fn remembering(h: &Harness) {
     let t = h.tenant(1).await;
     let mut row = look_up(7, &t.guest(), 100);
     row.kind = LookUpKind::Assertion;
-    t.done(0, Act::Remember(row.clone())).await;
-    refused!(t.commit(99, Act::Remember(row.clone())).await, "Taken");
+    t.done(0, Act::Remember(Box::new(row.clone()))).await;
+    refused!(t.commit(99, Act::Remember(Box::new(row.clone()))).await, "Taken");
     row.ends_at = at(500);
-    t.done(100, Act::Remember(row.clone())).await;
-    assert_eq!(t.store.look_up(t.no, LookUpKind::Assertion, [7; 32]).await.unwrap(), Some(*row));
+    t.done(100, Act::Remember(Box::new(row.clone()))).await;
+    assert_eq!(t.store.look_up(t.no, LookUpKind::Assertion, [7; 32]).await.unwrap(), Some(row));
 }
 
 pub(crate) async fn a_chosen_id_is_taken_once_and_not_while_marked(h: &Harness) {
     let t = h.tenant(1).await;
     let mut guest = t.guest();
     elaborate(&mut guest, &t);
-    t.done(0, Act::CreateChosen(guest.clone(), None)).await;
-    refused!(t.commit(0, Act::CreateChosen(guest.clone(), None)).await, "Taken");
+    t.done(0, Act::CreateChosen(guest.clone(), Vec::new())).await;
+    refused!(t.commit(0, Act::CreateChosen(guest.clone(), Vec::new())).await, "Taken");
     t.done(10, Act::Erase { user: guest.user.id, mark_until: at(1000) }).await;
-    refused!(t.commit(999, Act::CreateChosen(guest.clone(), None)).await, "Marked");
+    refused!(t.commit(999, Act::CreateChosen(guest.clone(), Vec::new())).await, "Marked");
     assert!(t.standing(guest.user.id, guest.session.id).await.user.is_none());
-    t.done(1000, Act::CreateChosen(guest.clone(), None)).await;
+    t.done(1000, Act::CreateChosen(guest.clone(), Vec::new())).await;
     assert_eq!(t.standing(guest.user.id, guest.session.id).await.user, Some(guest.user));
 }
 
@@ -184,7 +185,7 @@ pub(crate) async fn a_further_session_of_a_chosen_id_is_kept(h: &Harness) {
     let mut first = t.guest();
     first.user.chosen_id = Some("chosen".into());
     first.user.chosen_by = Some(t.client);
-    t.done(0, Act::CreateChosen(first.clone(), None)).await;
+    t.done(0, Act::CreateChosen(first.clone(), Vec::new())).await;
     let mut second = t.guest();
     second.user.id = first.user.id;
     second.session.metadata = Some("{\"device\":\"tv\"}".into());

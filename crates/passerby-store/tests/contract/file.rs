@@ -27,7 +27,7 @@ async fn fill(t: &Tenant) -> Vec<(UserId, SessionId)> {
         let mut guest = t.guest();
         guest.user.data = format!("{{\"fill\":\"{}\"}}", "x".repeat(800)).into();
         let ids = (guest.user.id, guest.session.id);
-        match t.commit(0, Act::Create(guest, None)).await {
+        match t.commit(0, Act::Create(guest, Vec::new())).await {
             Ok(_) => stored.push(ids),
             refused => {
                 assert_eq!(word(&refused), "Store(Full)");
@@ -49,7 +49,7 @@ async fn a_full_disk_stops_writes_only() {
     let outcomes = side_by_side((0..20).map(|_| {
         let mut guest = t.guest();
         guest.user.data = format!("{{\"fill\":\"{}\"}}", "x".repeat(3000)).into();
-        t.commit(0, Act::Create(guest, None))
+        t.commit(0, Act::Create(guest, Vec::new()))
     }))
     .await;
     assert!(outcomes.iter().all(|o| word(o) == "Store(Full)"), "{outcomes:?}");
@@ -88,12 +88,12 @@ async fn a_change_follows_those_that_it_was_queued_behind() {
         let (user, session) = (guest.user.id, guest.session.id);
         let waits = [
             t.commit(0, Act::Edit(increment(user, session))),
-            t.commit(0, Act::Create(guest.clone(), None)),
-            t.commit(0, Act::Create(other, None)),
+            t.commit(0, Act::Create(guest.clone(), Vec::new())),
+            t.commit(0, Act::Create(other, Vec::new())),
             t.commit(0, Act::Edit(increment(user, session))),
             t.commit(0, Act::Rotate { user, session, from: 0, to: 1 }),
             t.commit(0, Act::Erase { user, mark_until: at(5) }),
-            t.commit(0, Act::Create(guest, None)),
+            t.commit(0, Act::Create(guest, Vec::new())),
         ];
         let mut words = Vec::new();
         for wait in waits {
@@ -117,7 +117,7 @@ async fn more_than_a_group_at_once() {
         for guest in guests.iter_mut().step_by(5) {
             guest.user.data = format!("{{\"fill\":\"{}\"}}", "x".repeat(20_000)).into();
         }
-        let waits: Vec<_> = guests.iter().map(|g| t.commit(0, Act::Create(g.clone(), None))).collect();
+        let waits: Vec<_> = guests.iter().map(|g| t.commit(0, Act::Create(g.clone(), Vec::new()))).collect();
         for wait in waits {
             within(wait).await.unwrap();
         }
@@ -213,7 +213,7 @@ async fn a_heavy_profile_comes_back() {
     let t = h.tenant(1).await;
     let mut guest = t.guest();
     guest.user.data = format!("{{\"a\":\"{}\"}}", "é".repeat(30_000)).into();
-    t.done(0, Act::Create(guest.clone(), None)).await;
+    t.done(0, Act::Create(guest.clone(), Vec::new())).await;
     let (user, session) = (guest.user.id, guest.session.id);
     let own = format!("{{\"b\":\"{}\"}}", "y".repeat(9_000));
     t.done(1, Act::Edit(edit(user, session, passerby_core::port::Half::SessionMetadata, merge(&own)))).await;

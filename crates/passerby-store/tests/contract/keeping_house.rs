@@ -7,7 +7,7 @@ use passerby_core::{
 };
 use uuid::Uuid;
 
-use crate::support::{DAY, Harness, at, increment, look_up, operation_key, refused, side_by_side};
+use crate::support::{DAY, Harness, at, increment, look_up, operation_key, refused, side_by_side, sweep};
 
 pub(crate) async fn numbers_are_made_once(h: &Harness) {
     let store = &h.store;
@@ -92,16 +92,16 @@ pub(crate) async fn sweeping_removes_what_has_ended(h: &Harness) {
         t.done(0, Act::DenyToken { user, session, jti: [n; 16], until }).await;
         let mut row = look_up(n, &t.guest(), 0);
         row.ends_at = until;
-        t.done(0, Act::Remember(row)).await;
+        t.done(0, Act::Remember(Box::new(row))).await;
         let mut keyed = increment(user, session);
         keyed.key = Some(operation_key(n, n));
         keyed.key.as_mut().unwrap().ends_at = until;
         t.done(0, Act::Edit(keyed)).await;
     }
-    assert_eq!(t.done(99, Act::Sweep { limit: 100 }).await, Committed::Swept(0));
-    assert_eq!(t.done(100, Act::Sweep { limit: 4 }).await, Committed::Swept(12));
-    assert_eq!(t.done(100, Act::Sweep { limit: 4 }).await, Committed::Swept(6));
-    assert_eq!(t.done(100, Act::Sweep { limit: 4 }).await, Committed::Swept(0));
+    assert_eq!(t.done(99, sweep(100)).await, Committed::Swept(0));
+    assert_eq!(t.done(100, sweep(4)).await, Committed::Swept(12));
+    assert_eq!(t.done(100, sweep(4)).await, Committed::Swept(6));
+    assert_eq!(t.done(100, sweep(4)).await, Committed::Swept(0));
     assert_eq!(t.standing(user, session).await.marks.len(), 4);
     for n in 0..10u8 {
         let row = t.store.look_up(t.no, LookUpKind::Creation, [n; 32]).await.unwrap();
@@ -118,10 +118,10 @@ pub(crate) async fn tenants_do_not_see_each_other(h: &Harness) {
     twin.user.data = "{\"twin\":true}".into();
     twin.user.client = b.client;
     twin.session.client = b.client;
-    a.done(0, Act::Create(guest.clone(), Some(look_up(1, &guest, DAY)))).await;
+    a.done(0, Act::Create(guest.clone(), vec![look_up(1, &guest, DAY)])).await;
     assert!(b.standing(user, session).await.user.is_none());
     assert_eq!(b.store.look_up(b.no, LookUpKind::Creation, [1; 32]).await.unwrap(), None);
-    b.done(0, Act::Create(twin.clone(), Some(look_up(1, &twin, DAY)))).await;
+    b.done(0, Act::Create(twin.clone(), vec![look_up(1, &twin, DAY)])).await;
     let both = async || (a.standing(user, session).await, b.standing(user, session).await);
     let (of_a, of_b) = both().await;
     assert_eq!((of_a.user.as_ref(), of_b.user.as_ref()), (Some(&guest.user), Some(&twin.user)));

@@ -9,7 +9,7 @@ pub(crate) async fn reopening_finds_everything(h: &Harness) {
     let t = h.tenant(1).await;
     let guest = t.guest();
     let row = look_up(1, &guest, 1000);
-    t.done(0, Act::Create(guest.clone(), Some(row.clone()))).await;
+    t.done(0, Act::Create(guest.clone(), vec![row.clone()])).await;
     t.done(0, Act::SetMeta("salt", vec![1, 2])).await;
     h.store.close().await;
 
@@ -19,7 +19,7 @@ pub(crate) async fn reopening_finds_everything(h: &Harness) {
     assert_eq!(store.number_client(tenant, "spa").await.unwrap(), t.client);
     let found = store.standing(tenant, guest.user.id, guest.session.id).await.unwrap();
     assert_eq!((found.user, found.sessions), (Some(guest.user), vec![guest.session]));
-    assert_eq!(store.look_up(tenant, row.kind, row.hash).await.unwrap(), Some(*row));
+    assert_eq!(store.look_up(tenant, row.kind, row.hash).await.unwrap(), Some(row));
     assert_eq!(store.meta("salt").await.unwrap(), Some(vec![1, 2]));
     store.close().await;
 }
@@ -28,7 +28,7 @@ pub(crate) async fn a_closed_store_says_so(h: &Harness) {
     let t = h.tenant(1).await;
     h.store.ready().await.unwrap();
     let (before, guest) = (t.guest(), t.guest());
-    let queued = t.commit(0, Act::Create(before.clone(), None));
+    let queued = t.commit(0, Act::Create(before.clone(), Vec::new()));
     within(h.store.close()).await;
     // what was queued is written
     queued.await.unwrap();
@@ -36,7 +36,7 @@ pub(crate) async fn a_closed_store_says_so(h: &Harness) {
     assert!(matches!(h.store.meta("x").await, Err(StoreError::Unavailable(_))));
     let read = h.store.standing(t.no, before.user.id, before.session.id).await;
     assert!(matches!(read, Err(StoreError::Unavailable(_))));
-    let written = t.commit(0, Act::Create(guest, None)).await;
+    let written = t.commit(0, Act::Create(guest, Vec::new())).await;
     assert!(word(&written).starts_with("Store(Unavailable"), "{written:?}");
     within(h.store.close()).await;
 }
@@ -69,9 +69,12 @@ pub(crate) async fn two_processes_may_share_it(h: &Harness) {
     let t = h.tenant(1).await;
     let second = open(&h.url, &OpenOptions::default()).await.unwrap();
     let guest = t.guest();
-    t.done(0, Act::Create(guest.clone(), None)).await;
-    let change =
-        passerby_core::port::Change { at: crate::support::at(0), keep: None, act: Act::Create(guest.clone(), None) };
+    t.done(0, Act::Create(guest.clone(), Vec::new())).await;
+    let change = passerby_core::port::Change {
+        at: crate::support::at(0),
+        keep: None,
+        act: Act::Create(guest.clone(), Vec::new()),
+    };
     refused!(second.commit(t.no, change).await, "Taken");
     assert!(second.standing(t.no, guest.user.id, guest.session.id).await.unwrap().user.is_some());
     second.close().await;

@@ -98,7 +98,7 @@ pub(crate) async fn erasing_leaves_the_mark_only(h: &Harness) {
     let mut guest = t.guest();
     guest.user.chosen_by = Some(t.client);
     let (user, session) = (guest.user.id, guest.session.id);
-    t.done(0, Act::CreateChosen(guest, None)).await;
+    t.done(0, Act::CreateChosen(guest, Vec::new())).await;
     let further = t.session();
     t.done(0, Act::OpenSession { user, epoch: 0, session: Box::new(further.clone()) }).await;
     let mut keyed = increment(user, session);
@@ -129,7 +129,7 @@ pub(crate) async fn an_erased_guest_leaves_its_creation_key(h: &Harness) {
     let t = h.tenant(1).await;
     let guest = t.guest();
     let row = look_up(1, &guest, DAY);
-    t.done(0, Act::Create(guest.clone(), Some(row.clone()))).await;
+    t.done(0, Act::Create(guest.clone(), vec![row.clone()])).await;
     t.done(1, Act::Erase { user: guest.user.id, mark_until: at(DAY) }).await;
-    assert_eq!(t.store.look_up(t.no, row.kind, row.hash).await.unwrap(), Some(*row));
+    assert_eq!(t.store.look_up(t.no, row.kind, row.hash).await.unwrap(), Some(row));
 }

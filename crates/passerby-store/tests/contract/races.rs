@@ -16,7 +16,7 @@ pub(crate) async fn of_fifty_that_choose_one_id_one_wins(h: &Harness) {
             guest
         })
         .collect();
-    let outcomes = side_by_side(guests.iter().map(|g| t.commit(0, Act::CreateChosen(g.clone(), None)))).await;
+    let outcomes = side_by_side(guests.iter().map(|g| t.commit(0, Act::CreateChosen(g.clone(), Vec::new())))).await;
     let winners: Vec<_> = outcomes.iter().zip(&guests).filter(|(o, _)| o.is_ok()).collect();
     assert_eq!(winners.len(), 1);
     assert!(outcomes.iter().filter(|o| o.is_err()).all(|o| word(o) == "Taken"));
@@ -29,7 +29,7 @@ pub(crate) async fn of_fifty_with_one_look_up_one_wins(h: &Harness) {
     let guests: Vec<_> = (0..50).map(|_| t.guest()).collect();
     let outcomes = side_by_side(guests.iter().map(|g| {
         let row = crate::support::look_up(1, g, 1000);
-        t.commit(0, Act::Create(g.clone(), Some(row)))
+        t.commit(0, Act::Create(g.clone(), vec![row]))
     }))
     .await;
     assert_eq!(outcomes.iter().filter(|o| o.is_ok()).count(), 1);
@@ -103,7 +103,7 @@ pub(crate) async fn who_stops_waiting_undoes_nothing(h: &Harness) {
     let t = h.tenant(1).await;
     let guest = t.guest();
     // queued when called, never polled
-    drop(t.commit(0, Act::Create(guest.clone(), None)));
+    drop(t.commit(0, Act::Create(guest.clone(), Vec::new())));
     within(async {
         while t.standing(guest.user.id, guest.session.id).await.user.is_none() {
             tokio::task::yield_now().await;

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use passerby_core::{
     Timestamp,
     id::{ClientNo, IdMaker, SessionId, TenantNo, UserId},
-    model::{Kind, LookUp, LookUpKind, NewGuest, Session, SessionKind, Standing, User},
+    model::{Item, ItemKind, Kind, LookUp, LookUpKind, NewGuest, Session, SessionKind, Standing, User},
     port::{Act, Change, CommitError, Committed, EditProfile, Half, OperationKey, Store},
     profile::{Edit, Limits},
     testing::SeededRandom,
@@ -180,7 +180,8 @@ impl Tenant {
     /// A guest that is not stored yet.
     pub(crate) fn guest(&self) -> Box<NewGuest> {
         let ids = self.ids.fresh(at(0), &self.random);
-        Box::new(NewGuest { user: user(ids.user, self.client), session: session(ids.session, self.client) })
+        let (user, session) = (user(ids.user, self.client), session(ids.session, self.client));
+        Box::new(NewGuest { user, session, items: Vec::new() })
     }
 
     /// A further session for a user.
@@ -192,7 +193,7 @@ impl Tenant {
     pub(crate) async fn stored(&self) -> (UserId, SessionId) {
         let guest = self.guest();
         let ids = (guest.user.id, guest.session.id);
-        self.done(0, Act::Create(guest, None)).await;
+        self.done(0, Act::Create(guest, Vec::new())).await;
         ids
     }
 
@@ -238,6 +239,7 @@ fn user(id: UserId, client: ClientNo) -> User {
         data: "{}".into(),
         server_data: None,
         entry: None,
+        held: false,
     }
 }
 
@@ -255,12 +257,14 @@ fn session(id: SessionId, client: ClientNo) -> Session {
         has_denied_tokens: false,
         metadata: None,
         parent: None,
+        key: None,
+        bound: false,
     }
 }
 
 /// A guest and a session with every field set to something of its own.
 pub(crate) fn elaborate(guest: &mut NewGuest, tenant: &Tenant) {
-    let NewGuest { user, session } = guest;
+    let NewGuest { user, session, items } = guest;
     user.chosen_id = Some("Käthe's device №1".into());
     user.chosen_by = Some(tenant.client);
     user.kind = Kind::Regular;
@@ -283,19 +287,32 @@ pub(crate) fn elaborate(guest: &mut NewGuest, tenant: &Tenant) {
     session.has_denied_tokens = true;
     session.metadata = Some("{\"m\":1}".into());
     session.parent = Some(SessionId::from_bytes([9; 16]));
+    session.key = Some([0x5a; 32]);
+    session.bound = true;
+    user.held = true;
+    *items = vec![item(ItemKind::DeviceKey, 1, 1, Timestamp::MAX), item(ItemKind::Notice, 2, 1, at(DAY))];
+}
+
+/// An item.
+pub(crate) fn item(kind: ItemKind, n: u8, revision: i32, ends_at: Timestamp) -> Item {
+    Item { kind, id: [n; 32], revision, ends_at, body: format!("{{\"item\":{n}}}").into() }
 }
 
 /// A look-up row for `guest` that dies at `ends_at`.
-#[expect(clippy::unnecessary_box_returns, reason = "acts take it boxed")]
-pub(crate) fn look_up(n: u8, guest: &NewGuest, ends_at: i64) -> Box<LookUp> {
-    Box::new(LookUp {
+pub(crate) fn look_up(n: u8, guest: &NewGuest, ends_at: i64) -> LookUp {
+    LookUp {
         kind: LookUpKind::Creation,
         hash: [n; 32],
         user: guest.user.id,
         session: guest.session.id,
         body: [n.wrapping_add(1); 32],
         ends_at: at(ends_at),
-    })
+    }
+}
+
+/// A sweep that leaves raised epochs as they are.
+pub(crate) fn sweep(limit: u32) -> Act {
+    Act::Sweep { limit, epochs_before: at(-DAY) }
 }
 
 /// An operation key that is forgotten after a day.
@@ -322,7 +339,8 @@ pub(crate) fn edit(user: UserId, session: SessionId, half: Half, edit: Edit) -> 
     })
 }
 
-fn limits() -> Limits {
+/// Limits that no test meets.
+pub(crate) fn limits() -> Limits {
     Limits { max_bytes: 1 << 20, max_depth: 32, max_operations: 50, max_list: 1000 }
 }
 
@@ -331,7 +349,8 @@ pub(crate) fn merge(patch: &str) -> Edit {
     Edit::merge_patch(patch.as_bytes(), &limits()).unwrap()
 }
 
-fn operations(list: &str) -> Edit {
+/// A batch of operations.
+pub(crate) fn operations(list: &str) -> Edit {
     Edit::operations(format!("{{\"operations\":{list}}}").as_bytes(), &limits()).unwrap()
 }
 

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod health;
+pub mod key;
 pub mod serve;
 pub mod signing_key;
 
@@ -44,6 +45,9 @@ pub enum Command {
     /// List and rotate the keys that sign tokens
     #[command(subcommand, name = "signing-key")]
     SigningKey(signing_key::SigningKeyCommand),
+    /// Make, list, rotate and revoke API keys for back ends
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Ask a running server on this machine whether it is ready (exit code 0 or 1)
     Health(ServeArguments),
     /// Print the OpenAPI document of all doors
@@ -124,6 +128,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Config(command) => config::run(&command),
         Command::SigningKey(command) => signing_key::run(&command),
+        Command::Key(command) => key::run(&command),
         Command::Health(arguments) => health::run(&arguments),
         Command::Openapi => match crate::wiring::openapi().to_pretty_json() {
             Ok(document) => {
@@ -163,7 +168,7 @@ mod tests {
     fn the_command_line_is_sound() {
         Arguments::command().debug_assert();
         let help = Arguments::command().render_long_help().to_string();
-        for verb in ["serve", "config", "signing-key", "health", "openapi"] {
+        for verb in ["serve", "config", "signing-key", "key", "health", "openapi"] {
             assert!(help.contains(&format!("\n  {verb}")), "{help}");
         }
         assert_eq!(Arguments::command().render_version(), format!("passerby {}\n", env!("CARGO_PKG_VERSION")));

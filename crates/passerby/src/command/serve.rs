@@ -92,7 +92,8 @@ async fn serve(config: &Config, cores: usize, traces: bool) -> anyhow::Result<()
     let tls_config = tls.as_ref().map(Watched::config);
     let watcher = tls.map(|tls| tokio::spawn(tls.watch()));
     let (stopping, stopped) = watch::channel(false);
-    let jobs = tokio::spawn(run_jobs(application.core.clone(), stopped));
+    let jobs = tokio::spawn(run_jobs(application.core.clone(), stopped.clone()));
+    let epochs = tokio::spawn(follow_epochs(application.core.clone(), stopped));
 
     if config.dev {
         say(&banner(config, &address.to_string()));
@@ -101,9 +102,12 @@ async fn serve(config: &Config, cores: usize, traces: bool) -> anyhow::Result<()
     tracing::info!(%address, tls = tls_on, threads = cores, version = env!("CARGO_PKG_VERSION"), "serving");
 
     let limits = Limits { connections: config.max_connections, shutdown: config.shutdown_timeout, ..Limits::default() };
+    let stopping_core = application.core.clone();
     let stop = async move {
         let name = either(&mut terminate, &mut interrupt).await;
         tracing::info!(signal = name, "stopping: running requests may finish; a second signal ends at once");
+        // they would never finish by themselves
+        stopping_core.end_epoch_streams();
         tokio::spawn(async move {
             let name = either(&mut terminate, &mut interrupt).await;
             tracing::warn!(signal = name, "ended at once");
@@ -124,7 +128,7 @@ async fn serve(config: &Config, cores: usize, traces: bool) -> anyhow::Result<()
     }
     let closed = timeout(CLOSING, async {
         // a pass that runs is let finish
-        let _ = jobs.await;
+        let _ = tokio::join!(jobs, epochs);
         application.core.stop().await;
     });
     if closed.await.is_err() {
@@ -149,6 +153,23 @@ async fn run_jobs(core: Arc<Passerby>, mut stopped: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             _ = ticks.tick() => core.run_jobs().await,
+            _ = stopped.changed() => return,
+        }
+    }
+}
+
+/// Learns each second of epochs that rose in other processes, apart from the jobs: a long sweep must not hold up those
+/// who follow them.
+async fn follow_epochs(core: Arc<Passerby>, mut stopped: watch::Receiver<bool>) {
+    let mut ticks = interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {
+                if let Err(e) = core.follow_epochs().await {
+                    tracing::warn!(error = %e, "raised epochs were not read; they will be at the next pass");
+                }
+            }
             _ = stopped.changed() => return,
         }
     }

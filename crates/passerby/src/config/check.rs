@@ -172,6 +172,13 @@ fn production(config: &Config, source: &str, problems: &mut Vec<Problem>) {
             );
         }
     }
+    for uri in config.clients().filter_map(|(_, c)| c.hand_off_uri.as_ref()) {
+        if uri.starts_with("http:") && !kind::is_loopback(uri) {
+            problems.push(
+                uri.problem(format!("with dev = false a hand-off URI is https or loopback, found {:?}", uri.value)),
+            );
+        }
+    }
     for secret in config.clients().filter_map(|(_, c)| c.secret.as_ref()) {
         weak(secret, 32, problems);
     }

@@ -8,7 +8,7 @@ use passerby_core::settings::{ClientType, CustomUserId, Persistence, SessionToke
 use super::{
     At, Secret, kind,
     read::Section,
-    rules::{CUSTOM_USER_ID, PERSISTENCE, RuleSettings, SESSION_TOKEN, access_token_lifetime, span},
+    rules::{CUSTOM_USER_ID, PERSISTENCE, RuleSettings, SESSION_TOKEN, access_token_lifetime, recovery_wait, span},
 };
 
 /// One application.
@@ -28,6 +28,10 @@ pub struct ClientSettings {
     pub keys: Option<Arc<JwkSet>>,
     /// Shares the tenant's cookie guest.
     pub first_party: bool,
+    /// It gets tokens only with a DPoP proof, bound to its key.
+    pub dpop_bound_access_tokens: bool,
+    /// The page to which a hand-off's link leads; `None`: the built-in one.
+    pub hand_off_uri: Option<At<Box<str>>>,
     /// Where it may have people sent to.
     pub redirect_uris: Vec<At<Box<str>>>,
     /// Origins of its pages.
@@ -74,6 +78,8 @@ pub(super) fn read(s: &mut Section<'_, '_>) -> ClientSettings {
     }
     ClientSettings {
         first_party: s.flag("first_party").map_or(client_type.value != ClientType::Machine, |x| x.value),
+        dpop_bound_access_tokens: s.flag("dpop_bound_access_tokens").is_some_and(|x| x.value),
+        hand_off_uri: s.parsed("hand_off_uri", kind::REDIRECT, kind::hand_off_uri),
         redirect_uris: s.list("redirect_uris", kind::REDIRECT, kind::redirect_uri).unwrap_or_default(),
         origins: s.list("origins", kind::ORIGIN, kind::origin).unwrap_or_default(),
         audiences: s.list("audiences", "the identifier of a resource server", kind::token).unwrap_or_default(),
@@ -85,6 +91,7 @@ pub(super) fn read(s: &mut Section<'_, '_>) -> ClientSettings {
             custom_user_id: s.choice::<CustomUserId>("custom_user_id", CUSTOM_USER_ID).map(|x| x.value),
             access_token_lifetime: access_token_lifetime(s),
             session_token: s.choice::<SessionTokenFormat>("session_token", SESSION_TOKEN).map(|x| x.value),
+            recovery_wait: recovery_wait(s),
         },
         id,
         name,

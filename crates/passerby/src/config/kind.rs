@@ -149,6 +149,15 @@ pub(super) fn redirect_uri(text: &str) -> Result<Box<str>, Fault> {
     Ok(text.into())
 }
 
+/// The page to which a hand-off's link leads: as a redirect target, but that we put the code into its fragment, where
+/// it reaches no server and no log.
+pub(super) fn hand_off_uri(text: &str) -> Result<Box<str>, Fault> {
+    if text.contains('#') {
+        return Fault::because(format!("the code becomes the fragment: write the URI without one; found {text:?}"));
+    }
+    redirect_uri(text)
+}
+
 /// Whether a URL stays on this machine.
 pub(super) fn is_loopback(url: &str) -> bool {
     match Url::parse(url).as_ref().ok().and_then(Url::host) {
@@ -292,7 +301,10 @@ mod tests {
             "https://a/ b",
         ] {
             assert_ne!(said(redirect_uri(text)), "taken", "{text}");
+            assert_ne!(said(hand_off_uri(text)), "taken", "{text}");
         }
+        assert_eq!(said(hand_off_uri("com.example.app://hand-off")), "taken");
+        assert!(said(hand_off_uri("https://a.example/#x")).starts_with("the code becomes the fragment"));
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub use problem::{At, Place, Problem, Problems, Secret};
 pub use rules::RuleSettings;
 pub use settings::Numbers;
 pub use tenant::{
-    ApiKeySettings, KeySettings, LimitSettings, Permission, ResourceServerSettings, TenantSettings, TokenSettings,
+    ApiKeySettings, KeySettings, LimitSettings, ResourceServerSettings, TenantSettings, TokenSettings,
 };
 pub use top::{ConsoleSettings, LogFormat, TelemetrySettings, TlsSettings};
 

@@ -4,6 +4,7 @@
 
 use std::{cell::RefCell, fmt::Write as _, ops::Range, sync::Arc};
 
+use passerby_core::Timestamp;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -191,6 +192,18 @@ impl<'d, 't> Section<'d, 't> {
         self.read(key, &expected, false, |v| {
             let n = v.as_integer().and_then(|n| u64::from_str_radix(n.as_str(), n.radix()).ok());
             n.filter(|n| within.contains(n)).ok_or(Fault::Other)
+        })
+    }
+
+    /// A moment: TOML's own date and time with its offset, or the same as a text.
+    pub(super) fn moment(&mut self, key: &'static str) -> Option<At<Timestamp>> {
+        self.read(key, "a date and time such as 2030-01-31T00:00:00Z", false, |v| {
+            let text = match v {
+                DeValue::Datetime(moment) => moment.to_string(),
+                DeValue::String(text) => text.to_string(),
+                _ => return Err(Fault::Other),
+            };
+            Timestamp::parse(&text).ok_or(Fault::Other)
         })
     }
 

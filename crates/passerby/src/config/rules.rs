@@ -31,6 +31,8 @@ pub struct RuleSettings {
     pub access_token_lifetime: Option<Duration>,
     /// Form of session tokens.
     pub session_token: Option<SessionTokenFormat>,
+    /// A recovery waits so long while a session of the guest lives.
+    pub recovery_wait: Option<Duration>,
 }
 
 impl RuleSettings {
@@ -44,6 +46,7 @@ impl RuleSettings {
             custom_user_id: self.custom_user_id.unwrap_or(wider.custom_user_id),
             access_token_lifetime: self.access_token_lifetime.unwrap_or(wider.access_token_lifetime),
             session_token: self.session_token.unwrap_or(wider.session_token),
+            recovery_wait: self.recovery_wait.unwrap_or(wider.recovery_wait),
         }
     }
 }
@@ -51,6 +54,12 @@ impl RuleSettings {
 /// A span of a session.
 pub(super) fn span(s: &mut Section<'_, '_>, key: &'static str) -> Option<Duration> {
     s.parsed(key, kind::SPAN, |text| kind::span(text, Duration::from_secs(1), LONGEST)).map(|x| x.value)
+}
+
+/// None to thirty days: whoever waits longer has lost the guest.
+pub(super) fn recovery_wait(s: &mut Section<'_, '_>) -> Option<Duration> {
+    let most = Duration::from_hours(30 * 24);
+    s.parsed("recovery_wait", kind::SPAN, |text| kind::span(text, Duration::ZERO, most)).map(|x| x.value)
 }
 
 /// Ten seconds to a day: shorter ones are dead on arrival, longer ones cannot be called back.

@@ -55,7 +55,8 @@ impl Config {
         };
         let api_keys = self.tenants.iter().zip(&numbers.tenants).flat_map(|(tenant, no)| {
             tenant.api_keys.iter().map(|key| {
-                let value = ApiKey { name: key.name.clone(), tenant: *no, permissions: key.permissions.clone() };
+                let (name, grants) = (key.name.clone(), key.grants.clone());
+                let value = ApiKey { name, tenant: *no, grants, expires_at: key.expires_at };
                 (sha256(key.key.expose()), value)
             })
         });
@@ -164,6 +165,8 @@ fn client(written: &ClientSettings, tenant: TenantNo, rules: &Rules, numbers: &N
         secret: written.secret.as_ref().map(|s| sha256(s.expose())),
         keys: written.keys.clone(),
         first_party: written.first_party,
+        dpop_bound_access_tokens: written.dpop_bound_access_tokens,
+        hand_off_uri: written.hand_off_uri.as_ref().map(|uri| uri.value.clone()),
         redirect_uris: values(&written.redirect_uris),
         origins: values(&written.origins).into_iter().collect(),
         audiences: values(&written.audiences).into_iter().collect(),
@@ -183,6 +186,8 @@ fn demo_client(tenant: TenantNo, rules: &Rules, numbers: &Numbers) -> Client {
         secret: None,
         keys: None,
         first_party: true,
+        dpop_bound_access_tokens: false,
+        hand_off_uri: None,
         redirect_uris: Vec::new(),
         origins: HashSet::new(),
         audiences: HashSet::new(),

@@ -2,7 +2,12 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use passerby_core::{profile::Schema, settings::Rate};
+use passerby_core::{
+    Timestamp,
+    api_key::{METHODS, permission_path},
+    profile::Schema,
+    settings::{ApiScope, Grants, Rate},
+};
 use passerby_jose::Algorithm;
 use uuid::Uuid;
 
@@ -11,7 +16,7 @@ use super::{
     client::{self, ClientSettings, LONGEST, path},
     kind,
     read::{Fault, Section},
-    rules::{CUSTOM_USER_ID, PERSISTENCE, RuleSettings, SESSION_TOKEN, access_token_lifetime, span},
+    rules::{CUSTOM_USER_ID, PERSISTENCE, RuleSettings, SESSION_TOKEN, access_token_lifetime, recovery_wait, span},
 };
 
 /// A pool of users.
@@ -107,9 +112,6 @@ pub struct ResourceServerSettings {
     pub guest_scopes: Vec<At<Box<str>>>,
 }
 
-/// A path and the methods that are allowed on it and below it.
-pub type Permission = (Box<str>, Vec<Box<str>>);
-
 /// A key for the management API.
 #[derive(Debug, Clone)]
 pub struct ApiKeySettings {
@@ -117,12 +119,13 @@ pub struct ApiKeySettings {
     pub name: Box<str>,
     /// The key itself.
     pub key: At<Secret>,
-    /// `None`: everything. Otherwise paths with their methods.
-    pub permissions: Option<Vec<Permission>>,
+    /// What it may do.
+    pub grants: Grants,
+    /// From then on it is refused.
+    pub expires_at: Option<Timestamp>,
 }
 
 const ALGORITHMS: &str = "one of \"ES256\", \"EdDSA\", \"RS256\"";
-const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
 
 pub(super) fn read(s: &mut Section<'_, '_>) -> TenantSettings {
     let id = s.parsed("id", kind::UUID, kind::uuid);
@@ -149,6 +152,7 @@ pub(super) fn read(s: &mut Section<'_, '_>) -> TenantSettings {
         rules.idle_timeout = span(s, "idle_timeout");
         rules.lifetime = span(s, "lifetime");
         rules.custom_user_id = s.choice("custom_user_id", CUSTOM_USER_ID).map(|x| x.value);
+        rules.recovery_wait = recovery_wait(s);
         let limit = s.parsed("data_limit", kind::SIZE, |text| kind::size(text, 256, 1024 * 1024));
         tenant.data_limit = limit.map(|x| x.value);
         tenant.data_schema_file = s.parsed("data_schema_file", kind::FILE, path);
@@ -250,23 +254,21 @@ fn api_key(s: &mut Section<'_, '_>) -> ApiKeySettings {
     let key = key.map(|k| k.map(Some));
     let key = s.need("key", expected, key).map(|k| k.unwrap_or_else(|| Secret::new("")));
     let permissions = s.tables("permissions", |s| {
-        let path = s.parsed("path", "a path such as \"/api/user\"", |text| {
-            if text.starts_with('/') && !text.contains(['?', '#', ' ', '*']) {
-                Ok(Some(text.into()))
-            } else {
-                Err(Fault::Other)
-            }
-        });
-        let path: Box<str> = s.need("path", "a path such as \"/api/user\"", path).value.unwrap_or_else(|| "/".into());
+        let expected = "a path such as \"/api/user\"";
+        let path = s.parsed("path", expected, |text| permission_path(text).map(Some).ok_or(Fault::Other));
+        let path: Box<str> = s.need("path", expected, path).value.unwrap_or_default();
         let expected = format!("one of {METHODS:?}").replace(['[', ']'], "");
         let method = |text: &str| if METHODS.contains(&text) { Ok(text.into()) } else { Err(Fault::Other) };
         let methods = s.list("methods", &expected, method);
         if methods.is_none() {
             s.miss("methods", "a list such as [\"GET\", \"POST\"]");
         }
-        // a permission of a path covers what lies below it, so its end is written once
-        let path = if path.len() > 1 { path.trim_end_matches('/').into() } else { "".into() };
         (path, methods.unwrap_or_default().into_iter().map(|m| m.value).collect())
     });
-    ApiKeySettings { name, key, permissions }
+    let words = ApiScope::ALL.map(ApiScope::as_str).join(", ");
+    let scope = |text: &str| ApiScope::parse(text).ok_or(Fault::Other);
+    let scopes = s.list("scopes", &format!("one of {words}"), scope);
+    let scopes = scopes.map(|list| list.into_iter().map(|x| x.value).collect());
+    let expires_at = s.moment("expires_at").map(|x| x.value);
+    ApiKeySettings { name, key, grants: Grants { permissions, scopes }, expires_at }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt::Write as _, path::Path, time::Duration};
 
 use passerby_core::{
     id::{ClientNo, TenantNo},
-    settings::{CustomUserId, Persistence, Rate, SessionTokenFormat},
+    settings::{ApiScope, CustomUserId, Persistence, Rate, SessionTokenFormat},
 };
 use proptest::prelude::*;
 
@@ -67,7 +67,10 @@ fn the_contract_loads() {
 
     assert_eq!(settings.api_keys.len(), 2);
     let guide = settings.api_keys.values().find(|k| &*k.name == "guide").unwrap();
-    assert!(guide.may("PATCH", "/api/user/1") && !guide.may("DELETE", "/api/user/1") && !guide.may("GET", "/v1/users"));
+    let may = |method, path| guide.grants.may(None, method, path);
+    assert!(may("PATCH", "/api/user/1") && !may("DELETE", "/api/user/1") && !may("GET", "/v1/users"));
+    let root = settings.api_keys.values().find(|k| &*k.name == "root").unwrap();
+    assert!(root.grants.may(None, "DELETE", "/v1/users") && root.expires_at.is_none());
     assert_eq!(&*tenant.auth0.as_ref().unwrap().user_id_prefix, "anon@");
     assert_eq!(config.notes().len(), 4);
 }
@@ -101,6 +104,35 @@ fn the_closing_comments_of_the_contract_are_known() {
         Duration::from_hours(365 * 24),
         "signed session tokens live as long"
     );
+}
+
+#[test]
+fn keys_and_clients_of_their_own_kind() {
+    let text = with("\
+        [tenants.guests]\nrecovery_wait = \"12h\"\n\
+        [[tenants.clients]]\nid = \"plain\"\ntype = \"spa\"\n\
+        [[tenants.clients]]\nid = \"bound\"\ntype = \"native\"\ndpop_bound_access_tokens = true\n\
+        hand_off_uri = \"com.example.app://hand-off\"\nrecovery_wait = \"0s\"\n\
+        [[tenants.api_keys]]\nname = \"feed\"\nkey = \"0123456789abcdef0123456789abcdef\"\n\
+        scopes = [\"epochs:read\", \"users:read\"]\nexpires_at = 2030-01-31T00:00:00+01:00\n\
+        permissions = [{ path = \"/api/user/\", methods = [\"GET\"] }]\n\
+        [[tenants.api_keys]]\nname = \"text\"\nkey = \"fedcba9876543210fedcba9876543210\"\n\
+        scopes = []\nexpires_at = \"2030-01-31T00:00:00Z\"\n");
+    let config = Config::parse("f.toml", &text, &Overrides::default()).unwrap();
+    let settings = config.settings(&numbers(&config));
+    let (plain, bound) = (&settings.clients["plain"].1, &settings.clients["bound"].1);
+    assert!(!plain.dpop_bound_access_tokens && plain.hand_off_uri.is_none());
+    assert!(bound.dpop_bound_access_tokens);
+    assert_eq!(bound.hand_off_uri.as_deref(), Some("com.example.app://hand-off"));
+    assert_eq!(plain.rules.recovery_wait, Duration::from_hours(12));
+    assert_eq!(bound.rules.recovery_wait, Duration::ZERO);
+    let key = |name: &str| settings.api_keys.values().find(|k| &*k.name == name).unwrap();
+    let feed = key("feed");
+    assert!(feed.grants.may(Some(ApiScope::EpochsRead), "GET", "/v1/epochs"));
+    assert!(feed.grants.may(None, "GET", "/api/user/7"));
+    assert!(!feed.grants.may(Some(ApiScope::UsersWrite), "POST", "/v1/users"));
+    assert_eq!(feed.expires_at.unwrap().to_string(), "2030-01-30T23:00:00.000Z");
+    assert!(!key("text").grants.may(Some(ApiScope::UsersRead), "GET", "/v1/users"), "an empty list is nothing");
 }
 
 #[test]
@@ -179,7 +211,7 @@ fn what_is_said_about_broken_files() {
         // unknown keys
         (
             with("[tenants.guests]\nidle_timeot = \"1d\""),
-            "f.toml:5:1: tenants.guests.idle_timeot: unknown key; expected one of enabled, persistence, idle_timeout, lifetime, custom_user_id, data_limit, data_schema_file; did you mean \"idle_timeout\"?",
+            "f.toml:5:1: tenants.guests.idle_timeot: unknown key; expected one of enabled, persistence, idle_timeout, lifetime, custom_user_id, recovery_wait, data_limit, data_schema_file; did you mean \"idle_timeout\"?",
         ),
         (
             with("[tenants.tokens]\nfoo = 1"),
@@ -307,6 +339,14 @@ fn what_is_said_about_broken_files() {
             "f.toml:7:18: tenants.clients.redirect_uris: a redirect URI has no fragment; found \"https://a/#x\"",
         ),
         (
+            with(&format!("{spa}hand_off_uri = \"/hand-off\"")),
+            "f.toml:7:16: tenants.clients.hand_off_uri: expected an absolute URI such as \"https://shop.example.com/callback\", found \"/hand-off\"",
+        ),
+        (
+            with(&format!("{spa}recovery_wait = \"31d\"")),
+            "f.toml:7:17: tenants.clients.recovery_wait: expected a span from 0s to 30d, found \"31d\"",
+        ),
+        (
             with(&format!("{spa}origins = [\"https://A.example/\"]")),
             "f.toml:7:12: tenants.clients.origins: write \"https://a.example\"; an origin is scheme, host and port in lower case, without path and default port",
         ),
@@ -356,6 +396,12 @@ fn what_is_said_about_broken_files() {
                 "[[tenants.api_keys]]\nname = \"a\"\nkey = \"0123456789abcdef0123456789abcdef\"\npermissions = [{ path = \"api\", methods = [\"get\"] }]",
             ),
             "f.toml:7:25: tenants.api_keys.permissions.path: expected a path such as \"/api/user\", found \"api\"\nf.toml:7:43: tenants.api_keys.permissions.methods: expected one of \"GET\", \"POST\", \"PUT\", \"PATCH\", \"DELETE\", \"HEAD\", \"OPTIONS\", found \"get\"",
+        ),
+        (
+            with(
+                "[[tenants.api_keys]]\nname = \"a\"\nkey = \"0123456789abcdef0123456789abcdef\"\nscopes = [\"users:red\"]\nexpires_at = 2030-01-31",
+            ),
+            "f.toml:7:11: tenants.api_keys.scopes: expected one of users:read, users:write, sessions:write, keys:read, keys:write, epochs:read, tokens:introspect, found \"users:red\"\nf.toml:8:14: tenants.api_keys.expires_at: expected a date and time such as 2030-01-31T00:00:00Z, found a date",
         ),
         (
             with("default_audience = \"https://api\""),

@@ -134,8 +134,21 @@ impl TestApp {
             .await
     }
 
+    /// The same, its clock off by so many milliseconds; that clock moves only by hand.
+    pub async fn replica_off(&self, ms: i64) -> Self {
+        use passerby_core::port::Clock as _;
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(self.clock.now().millis() + ms)));
+        Self::open(self.config.clone(), self.database.clone(), clock, self.folder.clone(), self.seed + 200).await
+    }
+
     pub fn advance(&self, span: Duration) {
         self.clock.advance(span);
+    }
+
+    /// Now, in seconds.
+    pub fn now(&self) -> i64 {
+        use passerby_core::port::Clock as _;
+        self.clock.now().seconds()
     }
 
     pub fn call(&self, method: &str, path: &str) -> Call {
@@ -270,16 +283,21 @@ impl Call {
     }
 
     pub async fn send(self) -> Answer {
+        let path = self.path.clone();
+        let (parts, body) = self.open().await.into_parts();
+        let body = body.collect().await.unwrap().to_bytes().to_vec();
+        Answer { path, status: parts.status, headers: parts.headers, body }
+    }
+
+    /// The answer with its body still to be read.
+    pub async fn open(self) -> http::Response<Body> {
         let mut request = Request::builder().method(self.method).uri(&self.path).body(Body::from(self.body)).unwrap();
         *request.headers_mut() = self.headers;
         if !request.headers().contains_key("host") {
             request.headers_mut().insert("host", "localhost:9011".parse().unwrap());
         }
         request.extensions_mut().insert(ConnectInfo(SocketAddr::new(self.peer.parse().unwrap(), 4711)));
-        let response = self.door.oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes().to_vec();
-        Answer { path: self.path, status: parts.status, headers: parts.headers, body }
+        self.door.oneshot(request).await.unwrap()
     }
 }
 

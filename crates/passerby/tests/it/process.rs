@@ -449,7 +449,7 @@ async fn a_full_disk_refuses_writes_and_goes_on_reading() {
     let edit = app
         .call("PATCH", "/v1/me/data")
         .bearer(&first.access)
-        .raw(format!(r#"{{"a":"{}"}}"#, "z".repeat(8000)).into_bytes(), "application/merge-patch+json")
+        .raw(format!(r#"{{"a":"{}"}}"#, "z".repeat(30_000)).into_bytes(), "application/merge-patch+json")
         .send()
         .await;
     edit.refused(507, "storage_full");

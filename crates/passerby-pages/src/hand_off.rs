@@ -1,0 +1,55 @@
+//! The page to which a hand-off's link and QR code lead (`<issuer>/ui/hand-off`), unless the client has one of its own.
+
+use axum::{
+    Router,
+    extract::State,
+    response::Response,
+    routing::get,
+};
+use http::HeaderMap;
+use passerby_http::{App, Visit};
+
+use crate::asset::{Asset, HTML, PICTURE, SCRIPT, STYLE, escape, policy};
+
+const PAGE: &str = include_str!("../assets/ui/hand-off.html");
+
+/// What the pages need, by their paths. The paths in the page are relative, so that it works under a tenant's, too.
+const FILES: [(&str, &str, &str); 3] = [
+    ("/ui/hand-off.js", SCRIPT, include_str!("../assets/ui/hand-off.js")),
+    ("/ui/style.css", STYLE, include_str!("../assets/ui/style.css")),
+    ("/ui/icon.svg", PICTURE, include_str!("../assets/ui/icon.svg")),
+];
+
+/// The pages that are always there: `GET /ui/hand-off`, with what it needs beside it.
+pub fn routes() -> Router<App> {
+    let policy = policy(None);
+    FILES
+        .into_iter()
+        .map(|(path, kind, body)| (path, Asset::new(kind, &policy, body)))
+        .fold(Router::new(), |router, (path, asset)| {
+            router.route(path, get(move |headers: HeaderMap| std::future::ready(asset.answer(&headers))))
+        })
+        .route("/ui/hand-off", get(page))
+}
+
+async fn page(State(app): State<App>, visit: Visit, headers: HeaderMap) -> Response {
+    let client_id = usual_client(&app, visit).unwrap_or_default();
+    Asset::new(HTML, &policy(None), PAGE.replace("{{client_id}}", &escape(&client_id))).answer(&headers)
+}
+
+/// The client in whose name a code is asked with that was typed without a link. Whichever of the tenant's first-party
+/// clients it is, the cookie works for all of them. None: only links work.
+fn usual_client(app: &App, visit: Visit) -> Option<Box<str>> {
+    let tenant = app.tenant(&visit)?;
+    let open = tenant.clients.values().filter(|c| c.first_party && !c.confidential() && c.rules.enabled);
+    open.min_by_key(|client| client.no).map(|client| client.id.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, StatusCode};
+    use passerby_http::testing;
+
+    use super::*;
+    use crate::asset::tests::{ask, check};
+}

@@ -1,0 +1,105 @@
+//! Proofs that were used, in memory: two generations, the older of which is forgotten as time goes on.
+
+use std::{
+    collections::HashSet,
+    mem,
+    sync::{Mutex, PoisonError},
+};
+
+use passerby_core::{Timestamp, id::TenantNo};
+
+/// No proof is remembered for longer than this, in milliseconds; the core asks for some 70 s. A generation takes what
+/// comes while the latest end that was asked for moves on by so much. When one is forgotten the latest end has moved by
+/// as much again, so the time itself is past the end of all that was in it.
+const LONGEST: i64 = 120_000;
+
+type Proof = (i32, [u8; 32]);
+
+#[derive(Default)]
+struct Generations {
+    /// The latest end when the younger one was begun.
+    begun: i64,
+    young: HashSet<Proof>,
+    old: HashSet<Proof>,
+}
+
+/// What was spent in this process.
+#[derive(Default)]
+pub(super) struct Spent(Mutex<Generations>);
+
+impl Spent {
+    /// Whether the proof is spent by this very call. No clock is read: ends lie at most [`LONGEST`] ahead of the time,
+    /// so the latest one tells how late it is at least.
+    pub(super) fn spend(&self, tenant: TenantNo, proof: [u8; 32], ends_at: Timestamp) -> bool {
+        let proof = (tenant.0, proof);
+        // nothing that can panic runs under it
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let moved = ends_at.millis() - all.begun;
+        if moved >= LONGEST {
+            all.begun = ends_at.millis();
+            let young = mem::take(&mut all.young);
+            all.old = if moved >= 2 * LONGEST { HashSet::new() } else { young };
+        }
+        !all.old.contains(&proof) && all.young.insert(proof)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TENANT: TenantNo = TenantNo(1);
+
+    fn proof(n: u64) -> [u8; 32] {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&n.to_le_bytes());
+        hash
+    }
+
+    #[test]
+    fn a_proof_works_once_as_long_as_it_lives() {
+        // whatever the life that is asked for, and however often others come in between
+        for life in [1_000, 70_000, LONGEST] {
+            for step in [50, 9_999, LONGEST - 1, LONGEST] {
+                let spent = Spent::default();
+                let at = |ms: i64| Timestamp::from_millis(1_790_000_000_000 + ms);
+                for first in (0..3 * LONGEST).step_by(17_321) {
+                    let it = proof(first as u64 + (1 << 40));
+                    assert!(spent.spend(TENANT, it, at(first + life)));
+                    let mut now = first + step;
+                    while now <= first + life {
+                        spent.spend(TENANT, proof(now as u64), at(now + life));
+                        assert!(!spent.spend(TENANT, it, at(now + life)), "{life} {step} {first} {now}");
+                        now += step.max(life / 20);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_dead_is_forgotten() {
+        let spent = Spent::default();
+        for n in 0..1_000_000u64 {
+            // a hundred a second for nearly three hours
+            let ends_at = Timestamp::from_millis(n as i64 * 10 + 70_000);
+            assert!(spent.spend(TENANT, proof(n), ends_at));
+            if n % 10_000 == 0 {
+                let all = spent.0.lock().unwrap();
+                assert!(all.young.len() + all.old.len() <= 2 * LONGEST as usize / 10 + 1);
+            }
+        }
+        assert!(spent.spend(TENANT, proof(0), Timestamp::from_millis(10_070_000)), "long dead, and taken anew");
+    }
+
+    #[test]
+    fn tenants_have_their_own_and_time_may_go_back() {
+        let spent = Spent::default();
+        let at = Timestamp::from_millis;
+        assert!(spent.spend(TENANT, proof(1), at(5_000_000)));
+        assert!(spent.spend(TenantNo(2), proof(1), at(5_000_000)));
+        assert!(!spent.spend(TENANT, proof(1), at(1_000_000)));
+        assert!(spent.spend(TENANT, proof(2), at(1_000_000)));
+        assert!(!spent.spend(TENANT, proof(2), at(5_000_000)));
+    }
+}
