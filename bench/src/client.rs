@@ -26,8 +26,8 @@ use crate::histogram::Histogram;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Waits longer than this sleep first; the event loop's timers are good to a millisecond.
 const FINE: Duration = Duration::from_millis(3);
-/// No answer of the product comes near it.
-const LONGEST: usize = 1024 * 1024;
+/// No answer of the product comes near it; the longest tell many raised epochs.
+const LONGEST: usize = 16 * 1024 * 1024;
 /// So many different complaints are kept, the others only counted.
 const COMPLAINTS: usize = 3;
 

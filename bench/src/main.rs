@@ -2,6 +2,7 @@
 
 mod back;
 mod client;
+mod epochs;
 mod grow;
 mod histogram;
 mod kinds;
@@ -17,6 +18,7 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 
 use crate::{
+    epochs::EpochsOptions,
     grow::GrowOptions,
     load::{LoadOptions, Rig},
     report::Sheet,
@@ -42,6 +44,8 @@ enum Command {
     Load(Box<LoadOptions>),
     /// How cost grows with the number of stored guests
     Grow(Box<GrowOptions>),
+    /// What following raised epochs costs, and whether many raises slow creation
+    Epochs(Box<EpochsOptions>),
     /// The limit: bare HTTP
     #[command(hide = true)]
     ServeHttp(ServeHttp),
@@ -115,6 +119,11 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         Command::Grow(mut options) => {
             let rig = Rig::new(&options.place).await?;
             let ran = grow::run(&mut options, &rig, &mut sheet).await;
+            finish(&mut sheet, ran, options.quick, options.out.as_deref())?;
+        }
+        Command::Epochs(mut options) => {
+            let rig = Rig::new(&options.place).await?;
+            let ran = epochs::run(&mut options, &rig, &mut sheet).await;
             finish(&mut sheet, ran, options.quick, options.out.as_deref())?;
         }
     }

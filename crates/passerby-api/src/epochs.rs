@@ -139,18 +139,28 @@ fn etag(tag: &[u8; 16]) -> HeaderValue {
 
 /// The page as JSON without a line break, written once for all who ask.
 pub(crate) fn dressed(page: &Page) -> &Dressed {
-    page.dressed(|page| {
-        let mut out = Out::with_capacity(64 + page.entries.len() * 108);
-        out.raw("{\"epochs\":[");
-        for (n, entry) in page.entries.iter().enumerate() {
+    let block = |entries: &[Entry]| {
+        let mut out = Out::with_capacity(entries.len() * 108);
+        for (n, entry) in entries.iter().enumerate() {
             if n > 0 {
                 out.raw(",");
             }
             raised(&mut out, entry);
         }
-        out.raw("],\"cursor\":").plain(page.cursor);
-        out.raw(if page.more { ",\"more\":true}" } else { "}" });
         out.into_vec()
+    };
+    page.dressed(block, |page, blocks| {
+        let mut out = Vec::with_capacity(64 + blocks.iter().map(|b| b.len() + 1).sum::<usize>());
+        out.extend_from_slice(b"{\"epochs\":[");
+        for (n, block) in blocks.iter().enumerate() {
+            if n > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(block);
+        }
+        let more = if page.more { ",\"more\":true" } else { "" };
+        out.extend_from_slice(format!("],\"cursor\":\"{}\"{more}}}", page.cursor).as_bytes());
+        out
     })
 }
 

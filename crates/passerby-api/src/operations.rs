@@ -123,6 +123,9 @@ impl Collector for CoreCollector {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(read(counter)).encode(metric)?;
         }
+        let help = "Streams of raised epochs that are open";
+        let metric = encoder.encode_descriptor("passerby_epoch_streams", help, None, MetricType::Gauge)?;
+        ConstGauge::new(self.0.core().epoch_streams() as i64).encode(metric)?;
         let help = "1 while deleting jobs hold still because the clock is not trusted";
         let metric = encoder.encode_descriptor("passerby_clock_distrusted", help, None, MetricType::Gauge)?;
         ConstGauge::new(read(&counts.clock_distrusted) as i64).encode(metric)

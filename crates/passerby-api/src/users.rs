@@ -161,6 +161,7 @@ pub(crate) async fn look(State(app): State<App>, visit: Visit, id: Id, request: 
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::option_option, reason = "absent, null and a value are three things")]
 struct Changed<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,

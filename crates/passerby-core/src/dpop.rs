@@ -13,6 +13,7 @@ use url::Url;
 use crate::{
     Code, Error, Timestamp,
     caller::{AccessToken, Caller, ProofClaim, Scheme},
+    id::TenantNo,
     passerby::Passerby,
     secret::MasterKey,
     settings::Tenant,
@@ -128,7 +129,8 @@ impl Passerby {
         let mut spent = Vec::with_capacity(32 + jti.len());
         spent.extend_from_slice(&thumbprint);
         spent.extend_from_slice(jti.as_bytes());
-        if self.store.spend(tenant.no, sha256(&spent), ends_at).await? {
+        // of all tenants: those of one origin are asked at the same addresses, and the proof names no other thing
+        if self.store.spend(TenantNo(0), sha256(&spent), ends_at).await? {
             return Ok(thumbprint);
         }
         Err(Error { token_shown, ..refused("The proof was used before; each request needs one of its own.") })
@@ -146,8 +148,11 @@ impl Passerby {
             refused("The proof must be a JWT of type dpop+jwt, signed by ES256, EdDSA or RS256 with the public key in its header.")
         })?;
         let text = proof.claims().map_err(|_| refused("The proof cannot be read."))?;
-        let claims: Claims<'_> = serde_json::from_slice(&text)
-            .map_err(|_| refused("The proof must say jti, htm, htu and iat, each once."))?;
+        let claims: Claims<'_> = Some(&text)
+            // serde would take a list of the values as well
+            .filter(|text| text.trim_ascii_start().starts_with(b"{"))
+            .and_then(|text| serde_json::from_slice(text).ok())
+            .ok_or_else(|| refused("The proof must say jti, htm, htu and iat, each once."))?;
         if claims.jti.is_empty() || claims.jti.len() > LONGEST_JTI {
             return Err(refused("jti must have 1 to 255 bytes."));
         }
@@ -197,14 +202,48 @@ fn names_this_request(htu: &str, claim: &ProofClaim<'_>, tenant: &Tenant) -> boo
         .any(|base| normal(&format!("{base}{}", claim.path)).is_some_and(|expected| expected == said))
 }
 
-fn normal(url: &str) -> Option<Url> {
-    let mut url = Url::parse(url).ok()?;
-    if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
+/// An http URI in its normal form (RFC 3986 sections 6.2.2 and 6.2.3), without query and fragment; `None` for what is
+/// none by the RFC, though browsers, and the parser with them, would make one of it.
+fn normal(uri: &str) -> Option<Url> {
+    let (scheme, rest) = uri.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next().filter(|a| !a.is_empty() && !a.contains('@'))?;
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
+        || !uri.bytes().all(|b| b.is_ascii_graphic() && b != b'\\')
+    {
         return None;
     }
-    url.set_query(None);
-    url.set_fragment(None);
-    Some(url)
+    let path = rest[authority.len()..].split(['?', '#']).next()?;
+    Url::parse(&format!("{scheme}://{authority}{}", decode_unreserved(path))).ok()
+}
+
+/// Percent-encodings in one spelling: letters, digits and `-._~` decoded, of what stays encoded the digits in upper
+/// case. One that is not whole stays as it is.
+fn decode_unreserved(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return path.into();
+    }
+    let mut parts = path.split('%');
+    let mut out = String::with_capacity(path.len());
+    out.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        let code = part.get(..2).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+        match code.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(b) if b.is_ascii_alphanumeric() || b"-._~".contains(&b) => {
+                out.push(b.into());
+                out.push_str(&part[2..]);
+            }
+            Some(_) => {
+                out.push('%');
+                out.push_str(&part[..2].to_ascii_uppercase());
+                out.push_str(&part[2..]);
+            }
+            None => {
+                out.push('%');
+                out.push_str(part);
+            }
+        }
+    }
+    out.into()
 }
 
 #[cfg(test)]
@@ -244,5 +283,47 @@ mod tests {
         for text in ["", "x", &nonce[1..], &format!("{nonce}A"), &nonce.to_lowercase(), &b64::encode(&[0; 16])] {
             assert!(!nonces.good(text, now), "{text}");
         }
+    }
+
+    #[test]
+    fn one_spelling_of_an_address() {
+        let same = |a: &str, b: &str| normal(a).is_some() && normal(a) == normal(b);
+        for other in [
+            "https://h.example/a-b/c%2Fd",
+            "HTTPS://H.Example:443/a-b/c%2fd",
+            "https://h.example/%61%2db/c%2fd?x=%zz#y",
+            "https://h.example/x/%2E%2e/a-b/./c%2Fd",
+        ] {
+            assert!(same("https://h.example/a-b/c%2Fd", other), "{other}");
+        }
+        for other in [
+            "https://h.example/a-b/c/d",
+            "https://h.example/a-b/c%252Fd",
+            "https://h.example/a-b/c%2Fd%",
+            "https://h.example/A-b/c%2Fd",
+            "http://h.example/a-b/c%2Fd",
+        ] {
+            assert!(normal(other).is_some() && !same("https://h.example/a-b/c%2Fd", other), "{other}");
+        }
+        for none in [
+            "",
+            "/a",
+            "https:h.example/a",
+            "https:/h.example/a",
+            "https:///h.example/a",
+            "https:\\\\h.example\\a",
+            "https://h.example\\a",
+            "https://h.example/a b",
+            "https://h.example/\ta",
+            "https://h.example/\u{fc}",
+            "https://@h.example/a",
+            "https://a:b@h.example/a",
+            "ftp://h.example/a",
+            "x:https://h.example/a",
+            "https://h.example:99999/a",
+        ] {
+            assert_eq!(normal(none), None, "{none}");
+        }
+        assert_eq!(decode_unreserved("%41%2f%zz%4%%7e\u{fc}"), "A%2F%zz%4%~\u{fc}");
     }
 }

@@ -256,7 +256,7 @@ mod tests {
             wrong.guess(tenant, a, 1000 + n).unwrap();
         }
         let e = wrong.guess(tenant, a, 2000).unwrap_err();
-        assert_eq!((e.code, e.wait), (Code::TooManyRequests, Some(Duration::from_millis(599_000))));
+        assert_eq!((e.code, e.wait), (Code::TooManyRequests, Some(Duration::from_secs(599))));
         wrong.guess(tenant, b, 2000).unwrap();
         wrong.guess(TenantNo(2), a, 2000).unwrap();
         wrong.tidy(600_999);

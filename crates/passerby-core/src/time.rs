@@ -116,7 +116,9 @@ mod tests {
         }
         let offset = Timestamp::parse("2026-09-21T16:13:20.1239+02:00").unwrap();
         assert_eq!(offset, Timestamp::from_millis(1_790_000_000_123));
-        for text in ["", "2026-09-21", "2026-09-21T14:13:20", "2026-09-21T14:13:20Z[UTC]", "1969-12-31T23:59:59Z", "now"] {
+        for text in
+            ["", "2026-09-21", "2026-09-21T14:13:20", "2026-09-21T14:13:20Z[UTC]", "1969-12-31T23:59:59Z", "now"]
+        {
             assert!(Timestamp::parse(text).is_none(), "{text}");
         }
     }

@@ -1,11 +1,8 @@
 //! The page to which a hand-off's link and QR code lead (`<issuer>/ui/hand-off`), unless the client has one of its own.
 
-use axum::{
-    Router,
-    extract::State,
-    response::Response,
-    routing::get,
-};
+use std::future::ready;
+
+use axum::{Router, extract::State, response::Response, routing::get};
 use http::HeaderMap;
 use passerby_http::{App, Visit};
 
@@ -22,14 +19,17 @@ const FILES: [(&str, &str, &str); 3] = [
 
 /// The pages that are always there: `GET /ui/hand-off`, with what it needs beside it.
 pub fn routes() -> Router<App> {
+    files().route("/ui/hand-off", get(page))
+}
+
+fn files<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let policy = policy(None);
     FILES
         .into_iter()
         .map(|(path, kind, body)| (path, Asset::new(kind, &policy, body)))
         .fold(Router::new(), |router, (path, asset)| {
-            router.route(path, get(move |headers: HeaderMap| std::future::ready(asset.answer(&headers))))
+            router.route(path, get(move |headers: HeaderMap| ready(asset.answer(&headers))))
         })
-        .route("/ui/hand-off", get(page))
 }
 
 async fn page(State(app): State<App>, visit: Visit, headers: HeaderMap) -> Response {
@@ -47,9 +47,28 @@ fn usual_client(app: &App, visit: Visit) -> Option<Box<str>> {
 
 #[cfg(test)]
 mod tests {
-    use http::{Method, StatusCode};
-    use passerby_http::testing;
-
     use super::*;
-    use crate::asset::tests::{ask, check};
+    use crate::asset::tests::check;
+
+    #[tokio::test]
+    async fn every_file_is_served_with_its_kind_and_the_strict_headers() {
+        let kinds = FILES.map(|(path, kind, _)| (path, kind));
+        check(files(), &kinds, &policy(None)).await;
+    }
+
+    #[test]
+    fn the_page_names_nothing_but_what_is_beside_it() {
+        let named: Vec<&str> = ["src=\"", "href=\""].iter().flat_map(|at| PAGE.split(at).skip(1)).collect();
+        assert!(named.len() >= 4);
+        for rest in named {
+            let name = rest.split('"').next().unwrap();
+            assert!(FILES.iter().any(|(path, ..)| path.strip_prefix("/ui/") == Some(name)), "{name}");
+        }
+        for text in [PAGE, FILES[0].2, FILES[1].2] {
+            assert!(!text.contains("http:") && !text.contains("https:"), "nothing of others");
+        }
+        for inline in [" style=", "<style", "<script>", " onclick=", " onload=", "javascript:"] {
+            assert!(!PAGE.contains(inline), "inline {inline}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{
     HeaderValue, Request, StatusCode,
-    header::{ACCEPT, AUTHORIZATION},
+    header::{ACCEPT, AUTHORIZATION, ETAG, IF_NONE_MATCH},
 };
 use serde::{Deserialize, Deserializer, de::Error as _};
 use tokio::sync::Mutex;
@@ -21,6 +21,8 @@ use crate::{BuildError, Clock, Fetch, FetchError, Verified};
 
 /// Longest answer that is read, in bytes: half a million entries.
 const MAX_FEED: usize = 64 * 1024 * 1024;
+/// Answers that are read at a time; the next poll goes on from there.
+const MAX_PAGES: usize = 1_000;
 /// So many entries are taken over at a time; checks go on in between.
 const CHUNK: usize = 4096;
 /// What the Auth0 dialect may put before an id in `sub`.
@@ -131,6 +133,9 @@ fn form(text: &str) -> String {
 struct Page {
     epochs: Vec<Entry>,
     cursor: Box<str>,
+    /// There is more already: it is to be asked for at once.
+    #[serde(default)]
+    more: bool,
 }
 
 #[derive(Deserialize)]
@@ -156,7 +161,15 @@ pub(crate) struct Epochs {
     hasher: RandomState,
     raised: RwLock<Raised>,
     /// Held while a poll is under way, so that there is one at a time.
-    cursor: Mutex<Option<Box<str>>>,
+    place: Mutex<Place>,
+}
+
+/// Where the next question begins.
+#[derive(Default)]
+struct Place {
+    cursor: Option<Box<str>>,
+    /// Of the last answer, when the next question is the same.
+    tag: Option<HeaderValue>,
 }
 
 /// Users by a keyed hash of their id. Two users whose hashes meet by chance share the higher epoch, which refuses a good
@@ -175,15 +188,7 @@ struct Raised {
 impl Epochs {
     pub(crate) fn new(issuer: &str, feed: EpochFeed, fetch: Arc<dyn Fetch>, clock: Arc<dyn Clock>) -> Self {
         let url = format!("{}/v1/epochs", issuer.trim_end_matches('/')).into();
-        Self {
-            feed,
-            url,
-            fetch,
-            clock,
-            hasher: RandomState::new(),
-            raised: RwLock::default(),
-            cursor: Mutex::default(),
-        }
+        Self { feed, url, fetch, clock, hasher: RandomState::new(), raised: RwLock::default(), place: Mutex::default() }
     }
 
     /// Polls until nobody holds the verifier any more.
@@ -206,36 +211,64 @@ impl Epochs {
         });
     }
 
-    /// Asks for what is new, once.
+    /// Asks for what is new, to its end.
     pub(crate) async fn poll(&self) -> Result<(), FetchError> {
-        let mut cursor = self.cursor.lock().await;
+        let mut place = self.place.lock().await;
         let began = self.clock.monotonic();
-        let url = match &*cursor {
+        for _ in 0..MAX_PAGES {
+            let Some(page) = self.ask(&mut place).await? else {
+                self.caught_up(began);
+                return Ok(());
+            };
+            for entries in page.epochs.chunks(CHUNK) {
+                self.take(entries);
+            }
+            self.trim();
+            let moved = place.cursor.as_ref() != Some(&page.cursor);
+            if moved {
+                // a tag belongs to the question that it answered
+                *place = Place { cursor: Some(page.cursor), tag: None };
+            }
+            if !page.more {
+                self.caught_up(began);
+                return Ok(());
+            }
+            if !moved {
+                return Err(FetchError::new("the feed has more and does not say where"));
+            }
+        }
+        Err(FetchError::new("the feed is longer than can be read at a time"))
+    }
+
+    fn caught_up(&self, began: Duration) {
+        self.raised.write().unwrap_or_else(PoisonError::into_inner).synced = Some(began);
+    }
+
+    /// The page at a place; `None` when it is the one that was answered before.
+    async fn ask(&self, place: &mut Place) -> Result<Option<Page>, FetchError> {
+        let url = match &place.cursor {
             Some(since) => format!("{}?since={}", self.url, form(since)),
             None => self.url.to_string(),
         };
         let mut request = Request::get(url).header(ACCEPT, "application/json").body(()).map_err(FetchError::new)?;
-        request.headers_mut().extend(self.feed.authorization.clone().map(|value| (AUTHORIZATION, value)));
+        let headers = request.headers_mut();
+        headers.extend(self.feed.authorization.clone().map(|value| (AUTHORIZATION, value)));
+        headers.extend(place.tag.clone().map(|tag| (IF_NONE_MATCH, tag)));
         let answer = self.fetch.fetch(request, MAX_FEED).await?;
         match answer.status() {
             StatusCode::OK => {}
+            StatusCode::NOT_MODIFIED if place.tag.is_some() => return Ok(None),
             status => {
                 // a cursor that the issuer does not know (any more): from the beginning
                 if matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::GONE) {
-                    *cursor = None;
+                    *place = Place::default();
                 }
                 return Err(FetchError::new(format_args!("{} answers {status}", self.url)));
             }
         }
-        let page: Page =
-            serde_json::from_slice(answer.body()).map_err(|e| FetchError::new(format_args!("the feed: {e}")))?;
-        for entries in page.epochs.chunks(CHUNK) {
-            self.take(entries);
-        }
-        self.trim();
-        self.raised.write().unwrap_or_else(PoisonError::into_inner).synced = Some(began);
-        *cursor = Some(page.cursor);
-        Ok(())
+        let page = serde_json::from_slice(answer.body()).map_err(|e| FetchError::new(format_args!("the feed: {e}")))?;
+        place.tag = answer.headers().get(ETAG).cloned();
+        Ok(Some(page))
     }
 
     fn horizon(&self) -> i64 {

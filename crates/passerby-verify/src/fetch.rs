@@ -38,9 +38,11 @@ impl std::error::Error for FetchError {}
 
 #[cfg(feature = "reqwest")]
 mod by_reqwest {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use bytes::{Bytes, BytesMut};
+    use rustls::{ClientConfig, crypto};
+    use rustls_platform_verifier::BuilderVerifierExt;
 
     use super::{Fetch, FetchError, FetchFuture};
 
@@ -50,7 +52,7 @@ mod by_reqwest {
     const TOTAL: Duration = Duration::from_secs(10);
 
     /// [`Fetch`] by reqwest over rustls: no redirects, no proxy from the environment, three seconds for a connection and
-    /// ten for everything. Without a process-wide crypto provider aws-lc-rs is used.
+    /// ten for everything, certificates judged as the system does.
     #[derive(Debug, Clone)]
     pub struct ReqwestFetch(reqwest::Client);
 
@@ -60,7 +62,16 @@ mod by_reqwest {
         /// # Errors
         /// When the TLS library cannot be set up.
         pub fn new() -> Result<Self, FetchError> {
+            // reqwest panics where the process has no provider, and installing one is the application's business
+            let provider = crypto::CryptoProvider::get_default().cloned();
+            let provider = provider.unwrap_or_else(|| Arc::new(crypto::aws_lc_rs::default_provider()));
+            let tls = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .and_then(BuilderVerifierExt::with_platform_verifier)
+                .map_err(FetchError::new)?
+                .with_no_client_auth();
             let client = reqwest::Client::builder()
+                .tls_backend_preconfigured(tls)
                 .connect_timeout(CONNECT)
                 .timeout(TOTAL)
                 .redirect(reqwest::redirect::Policy::none())

@@ -114,13 +114,10 @@ impl Verifier {
     /// connections that outlive a request.
     ///
     /// # Errors
-    /// [`Error::Token`] with [`TokenFault::Expired`] or [`TokenFault::Revoked`], [`Error::Unavailable`].
+    /// [`Error::Token`] with its time or [`TokenFault::Revoked`], [`Error::Unavailable`].
     pub fn check_again(&self, verified: &Verified) -> Result<(), Error> {
-        let parts = &self.0.parts;
-        if parts.clock.now() >= verified.expires_at().saturating_add(parts.leeway) {
-            return Err(TokenFault::Expired.into());
-        }
-        if let Some(epochs) = &parts.epochs {
+        self.is_running(verified)?;
+        if let Some(epochs) = &self.0.parts.epochs {
             if epochs.is_dead(verified) {
                 return Err(TokenFault::Revoked.into());
             }
@@ -197,15 +194,20 @@ impl Verifier {
         if !for_us {
             return Err(TokenFault::Audience.into());
         }
-        let now = parts.clock.now();
-        let begins = verified.claim("nbf").and_then(Value::as_i64).unwrap_or(0).max(verified.issued_at());
-        if begins > now.saturating_add(parts.leeway) {
-            return Err(TokenFault::NotYet.into());
-        }
-        if now >= verified.expires_at().saturating_add(parts.leeway) {
-            return Err(TokenFault::Expired.into());
-        }
+        self.is_running(&verified)?;
         Ok(verified)
+    }
+
+    fn is_running(&self, verified: &Verified) -> Result<(), TokenFault> {
+        let (now, leeway) = (self.0.parts.clock.now(), self.0.parts.leeway);
+        let begins = verified.claim("nbf").and_then(Value::as_i64).unwrap_or(0).max(verified.issued_at());
+        if begins > now.saturating_add(leeway) {
+            return Err(TokenFault::NotYet);
+        }
+        if now >= verified.expires_at().saturating_add(leeway) {
+            return Err(TokenFault::Expired);
+        }
+        Ok(())
     }
 }
 

@@ -235,7 +235,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Opening<S> {
 mod tests {
     use std::{sync::Arc, time::Instant};
 
-    use axum::{Router, extract::ConnectInfo, routing::get};
+    use axum::{Router, body::Body, extract::ConnectInfo, routing::get};
+    use futures_util::stream;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         sync::{Notify, oneshot},
@@ -265,7 +266,14 @@ mod tests {
             "finished"
         };
         let peer = async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.to_string();
-        let router = Router::new().route("/peer", get(peer)).route("/slow", get(slow));
+        let parts = async || {
+            let parts = stream::unfold(0, async |n| {
+                sleep(Duration::from_millis(150)).await;
+                (n < 4).then(|| (Ok::<_, io::Error>(format!("part {n}\n")), n + 1))
+            });
+            Body::from_stream(parts)
+        };
+        let router = Router::new().route("/peer", get(peer)).route("/slow", get(slow)).route("/parts", get(parts));
         let make = router.into_make_service_with_connect_info::<SocketAddr>();
         let served =
             tokio::spawn(async move { serve(listener, tls, &limits, make, async move { drop(stopped.await) }).await });
@@ -309,6 +317,17 @@ mod tests {
         let mut byte = [0; 12];
         first.read_exact(&mut byte).await.unwrap();
         assert_eq!(&byte, b"HTTP/1.1 200");
+    }
+
+    #[tokio::test]
+    async fn an_answer_may_take_longer_than_a_head() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let running = start(limits(), None);
+        let url = format!("http://{}/parts", running.address);
+        for client in [reqwest::Client::builder(), reqwest::Client::builder().http2_prior_knowledge()] {
+            let text = client.build().unwrap().get(&url).send().await.unwrap().text().await.unwrap();
+            assert_eq!(text, "part 0\npart 1\npart 2\npart 3\n");
+        }
     }
 
     #[tokio::test]

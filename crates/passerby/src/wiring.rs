@@ -7,6 +7,7 @@ use axum::Router;
 use futures_util::future::try_join_all;
 use passerby_core::{Passerby, Ports, port::Store, secret::MasterKey};
 use passerby_http::{App, Door, HttpSettings};
+use passerby_pages::Demo;
 use passerby_store::{Grouping, OpenOptions};
 use utoipa::openapi::OpenApi;
 
@@ -68,9 +69,10 @@ pub fn door(config: &Config, core: Arc<Passerby>) -> Door<HotLane> {
         .merge(passerby_api::routes())
         .merge(passerby_api::documents(&openapi()))
         .merge(passerby_oauth::routes())
-        .merge(passerby_dialects::routes());
+        .merge(passerby_dialects::routes())
+        .merge(passerby_pages::routes());
     if config.dev {
-        router = router.merge(passerby_pages::demo(DEMO_CLIENT));
+        router = router.merge(passerby_pages::demo(Demo { client_id: DEMO_CLIENT, cart: &config.demo_cart }));
     }
     passerby_http::finish_with::<HotLane>(router, App::new(core, http))
 }
@@ -127,6 +129,7 @@ mod tests {
             "/openapi.json",
             "/docs",
             "/demo",
+            "/ui/hand-off",
             "/.well-known/openid-configuration",
             "/.well-known/jwks.json",
         ] {
@@ -151,6 +154,7 @@ mod tests {
         assert!(clients.iter().all(|client| known.1.contains(client)) && clients.len() + 1 == known.1.len());
         assert_eq!(status(&second, "/demo").await, 404);
         assert_eq!(status(&second, "/docs").await, 200);
+        assert_eq!(status(&second, "/ui/hand-off").await, 200);
         second.core.stop().await;
     }
 }

@@ -15,16 +15,34 @@ const dist = join(here, 'dist');
 export const EMBEDDED = join(here, '../../crates/passerby-pages/assets/demo/passerby.js');
 
 const { version } = JSON.parse(await readFile(join(here, 'package.json'), 'utf8'));
-const common = { absWorkingDir: here, bundle: true, format: 'esm', target: 'es2022', legalComments: 'none', logLevel: 'warning' };
+const common = {
+  absWorkingDir: here,
+  bundle: true,
+  format: 'esm',
+  target: 'es2022',
+  legalComments: 'none',
+  logLevel: 'warning',
+};
 
 /** What is bundled with the QR entry asks to be named. */
 const NOTICES = { 'qr.ts': '; with uqr, MIT, (c) Project Nayuki, (c) 2023 Anthony Fu' };
 
 /** An entry as one minified file: the same text on every machine. */
 export async function bundle(entry = 'index.ts', external = []) {
-  const { outputFiles } = await build({ ...common, jsx: 'automatic', entryPoints: [`src/${entry}`], external, minify: true, write: false });
+  const { outputFiles } = await build({
+    ...common,
+    jsx: 'automatic',
+    entryPoints: [`src/${entry}`],
+    external,
+    minify: true,
+    write: false,
+  });
   // A few percent smaller than by esbuild alone.
-  const { code } = await minify(outputFiles[0].text, { module: true, compress: { passes: 3, ecma: 2020 }, format: { comments: false } });
+  const { code } = await minify(outputFiles[0].text, {
+    module: true,
+    compress: { passes: 3, ecma: 2020 },
+    format: { comments: false },
+  });
   return `/* @passerby/client ${version}, MIT OR Apache-2.0${NOTICES[entry] ?? ''} */\n${code}\n`;
 }
 
@@ -32,10 +50,24 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await rm(dist, { recursive: true, force: true });
   await mkdir(dist, { recursive: true });
   // The main entry is shared by none of the others at run time: qr and react take the client they are given.
-  for (const [entry, external] of [['index.ts', []], ['qr.ts', ['uqr']], ['react.tsx', ['react', 'react/jsx-runtime']]]) {
-    await build({ ...common, jsx: 'automatic', entryPoints: [`src/${entry}`], external, outdir: dist, sourcemap: true });
+  for (const [entry, external] of [
+    ['index.ts', []],
+    ['qr.ts', ['uqr']],
+    ['react.tsx', ['react', 'react/jsx-runtime']],
+  ]) {
+    await build({
+      ...common,
+      jsx: 'automatic',
+      entryPoints: [`src/${entry}`],
+      external,
+      outdir: dist,
+      sourcemap: true,
+    });
   }
-  execFileSync(process.execPath, [join(here, 'node_modules/typescript/bin/tsc'), '--emitDeclarationOnly'], { cwd: here, stdio: 'inherit' });
+  execFileSync(process.execPath, [join(here, 'node_modules/typescript/bin/tsc'), '--emitDeclarationOnly'], {
+    cwd: here,
+    stdio: 'inherit',
+  });
   const single = await bundle();
   await writeFile(join(dist, 'passerby.js'), single);
   await writeFile(join(dist, 'passerby-qr.js'), await bundle('qr.ts'));

@@ -1,11 +1,12 @@
 // The client as the app sees it.
 
-import { Core, PATIENCE, type ClientOptions, type GuestOptions, type State, type TokenOptions } from './core.js';
+import { Core, PATIENCE } from './core.js';
 import { dataSide, type DataClient } from './data.js';
 import type { Environment } from './environment.js';
 import { problem, type PasserbyError } from './error.js';
 import type { Events } from './events.js';
 import { ways, type HandOff, type Recovery, type RecoveryCode, type TakeOptions } from './hand-off.js';
+import type { ClientOptions, GuestOptions, State, TokenOptions } from './options.js';
 import type { DeviceKeyInfo, User } from './types.js';
 import { linked } from './wire.js';
 
@@ -33,26 +34,32 @@ export interface Client {
   /** The keys by which the guest's devices come back. */
   readonly deviceKeys: DeviceKeys;
   /**
-   * The guest of this device, made if there is none: once over all tabs. Waits out every failure that may pass; no failure makes another
-   * guest. Rejects with `error.ended` when the guest is no more, until `fresh` asks for a new one.
+   * The guest of this device, made if there is none: once over all tabs. Waits out every failure that may pass; no
+   * failure makes another guest. Rejects with `error.ended` when the guest is no more, until `fresh` asks for a new
+   * one.
    */
   guest(options?: GuestOptions): Promise<User>;
   /** Who is here, as known on this device, or null. Makes nobody. */
   current(): Promise<User | null>;
   /** The same, asked of the server. Makes nobody. */
   refresh(): Promise<User | null>;
-  /** An access token that lives long enough to be used; bound to the device key, unless `bindTokens` is off. Makes the guest if needed. */
+  /**
+   * An access token that lives long enough to be used; bound to the device key, unless `bindTokens` is off. Makes the
+   * guest if needed.
+   */
   token(options?: TokenOptions): Promise<string>;
   /**
-   * `fetch` as the guest: for the server (a path is relative to it), for the APIs of the options, and for any URL with `audience`. Renews
-   * tokens and answers nonce challenges; all else is as the API answers. Throws `foreign_url` for anybody else's URL. Makes the guest if needed.
+   * `fetch` as the guest: for the server (a path is relative to it), for the APIs of the options, and for any URL with
+   * `audience`. Renews tokens and answers nonce challenges; all else is as the API answers. Throws `foreign_url` for
+   * anybody else's URL. Makes the guest if needed.
    */
   fetch(input: string | URL | Request, init?: FetchOptions): Promise<Response>;
   /** Brings back the guest of a recovery code. */
   recover(words: string, options?: TakeOptions): Promise<Recovery>;
   /**
-   * Sends what is on its way, ends the session and forgets the guest and its key on this device. True when the server agreed: without it, the
-   * session is of no use to anybody, but still listed. By cookie the server must agree: rejects when it cannot be reached.
+   * Sends what is on its way, ends the session and forgets the guest and its key on this device. True when the server
+   * agreed: without it, the session is of no use to anybody, but still listed. By cookie the server must agree:
+   * rejects when it cannot be reached.
    */
   logout(): Promise<boolean>;
   /** Removes the guest with all its data from the server, then from this device. */
@@ -75,7 +82,8 @@ function until<T>(promise: Promise<T>, signal?: AbortSignal): Promise<T> {
 }
 
 /**
- * Makes a client. One for each server and client id is enough; it is made without a call and works the same in every tab.
+ * Makes a client. One for each server and client id is enough; it is made without a call and works the same in every
+ * tab.
  *
  * ```js
  * const passerby = createClient({ clientId: 'demo-spa', baseUrl: 'https://id.example.com' });
@@ -95,8 +103,9 @@ export function createClient(options: ClientOptions, environment?: Partial<Envir
   });
   const leave = async () => {
     await core.ready();
+    const seen = core.rows.account;
     await data.drain().catch(() => {});
-    return wire.keepTrying(() => core.leave(), { patience: PATIENCE });
+    return wire.keepTrying(() => core.leave(seen), { patience: PATIENCE });
   };
 
   return {
@@ -107,7 +116,8 @@ export function createClient(options: ClientOptions, environment?: Partial<Envir
     ...ways(core),
     deviceKeys: {
       list: async () => (await core.patiently<{ items: DeviceKeyInfo[] }>('GET', keys, {}, true)).items,
-      rename: (thumbprint, name) => core.patiently('PATCH', `${keys}/${encodeURIComponent(thumbprint)}`, { body: { name } }, true),
+      rename: (thumbprint, name) =>
+        core.patiently('PATCH', `${keys}/${encodeURIComponent(thumbprint)}`, { body: { name } }, true),
       remove: (thumbprint, { force } = {}) =>
         core.patiently('DELETE', `${keys}/${encodeURIComponent(thumbprint)}${force ? '?force=true' : ''}`, {}, true),
     },
@@ -140,7 +150,10 @@ export function createClient(options: ClientOptions, environment?: Partial<Envir
         if (!spec.audience) return wire.send(new Request(request, { credentials: 'include' }));
       }
       const send = async (stale?: string): Promise<Response> => {
-        const token = await wire.keepTrying(() => core.token(spec, stale), { signal: request.signal, patience: PATIENCE });
+        const token = await wire.keepTrying(() => core.token(spec, stale), {
+          signal: request.signal,
+          patience: PATIENCE,
+        });
         const answer = await wire.send(request.clone(), token.type === 'DPoP' ? core.rows.key : undefined, token);
         return answer.status === 401 && !stale ? send(token.value) : answer;
       };

@@ -5,58 +5,10 @@ import { PasserbyError, plain, problem } from './error.js';
 import { Emitter } from './events.js';
 import { makeKey, random, type DeviceKey } from './key.js';
 import { view } from './operations.js';
+import type { ClientOptions, GuestOptions, State, TokenOptions } from './options.js';
 import { memoryStore, openStore, type Account, type Item, type Rows, type Store, type Token } from './store.js';
 import type { Data, GuestAnswer, Mode, User } from './types.js';
 import { Wire, type Sent } from './wire.js';
-
-/** How a client is made. */
-export interface ClientOptions {
-  /** The client's id on the server. */
-  clientId: string;
-  /** The server (the issuer), with a path if it has one. Default: the page's origin. */
-  baseUrl?: string;
-  /** Tokens are bound to the device key, so that a copied one is of no use. Default: true. */
-  bindTokens?: boolean;
-  /** A name for this device in lists of keys, sessions and requests: at most 64 characters. */
-  device?: string;
-  /** Which audience the APIs want, by the prefix of their URLs; for {@link Client.fetch}. */
-  apis?: Record<string, string | TokenOptions>;
-  /** Milliseconds after which one attempt is given up. Default: 15000. */
-  timeout?: number;
-}
-
-/** Which access token. */
-export interface TokenOptions {
-  /** The API it is for (RFC 8707). Default: the server itself. */
-  audience?: string | undefined;
-  /** Its scopes, separated by spaces. */
-  scope?: string | undefined;
-}
-
-/** What {@link Client.guest} takes. */
-export interface GuestOptions {
-  /** The first data of a new guest. */
-  data?: Data;
-  /** Where a new guest came in, for the operator's funnel: at most 64 characters. */
-  entry?: string;
-  /** Forgets the guest that is here, living or ended, and makes a new one. */
-  fresh?: boolean;
-  /** Ends the waiting; whatever is on its way goes on. */
-  signal?: AbortSignal;
-}
-
-/** What is known now. Never changed: a new one takes its place. */
-export interface State {
-  status: 'loading' | 'nobody' | 'guest' | 'ended';
-  /** Known once the storage was looked at. */
-  mode?: Mode;
-  /** The guest; its data shows what is on its way, too. */
-  user?: User;
-  /** Changes that the server has not confirmed. */
-  pending: number;
-  /** Why the guest is no more. */
-  ended?: PasserbyError;
-}
 
 /** What tabs tell each other. Facts are read from the storage; this only says when. */
 interface Told {
@@ -120,7 +72,7 @@ export class Core {
     this.#channel?.close();
   }
 
-  // ---- what is kept ---------------------------------------------------------------------------------------------------
+  // ---- what is kept -------------------------------------------------------------------------------------------------
 
   /** Opens the storage and finds out how this browser proves who it is. Rejects with `storage_failed`. */
   ready(): Promise<void> {
@@ -141,12 +93,10 @@ export class Core {
       reason = `no IndexedDB: ${error}`;
     }
     if (!env.crypto?.subtle) reason ||= 'no WebCrypto: is the page served over https?';
-    if (reason && mark === 'device-key') {
-      // The guest's key is in there: to go on by cookie would make another guest.
-      throw problem('storage_failed', reason);
-    }
+    // The guest's key is in there: to go on by cookie would make another guest.
+    if (reason && mark === 'device-key') throw problem('storage_failed', reason);
     this.store ??= store ?? memoryStore();
-    const { rows } = await this.store.read(0);
+    const { rows } = await this.store.read(1);
     if (mark?.startsWith('cookie') || (rows.account && !rows.key)) reason ||= 'this browser began with the cookie';
     this.#setMode(reason ? 'cookie' : 'device-key', reason);
     this.#looked = !reason && !rows.key;
@@ -215,7 +165,9 @@ export class Core {
   }
 
   async #hear({ left, refused }: Told): Promise<void> {
-    if (refused) this.emitter.emit('refused', { operations: refused.operations, error: new PasserbyError(refused.failure) });
+    if (refused) {
+      this.emitter.emit('refused', { operations: refused.operations, error: new PasserbyError(refused.failure) });
+    }
     if (left && !this.store.lasting) await this.store.change(clearRows, { clear: true });
     await this.sync();
   }
@@ -224,14 +176,20 @@ export class Core {
   publish(): void {
     const { account, ended } = this.rows;
     const batches = [...this.queue, ...this.unsaved].filter((item) => !item.guest || item.guest === account?.user.id);
-    const data = view(account?.user.data ?? {}, batches.map((item) => item.operations));
+    const data = view(
+      account?.user.data ?? {},
+      batches.map((item) => item.operations),
+    );
     const text = JSON.stringify(data);
     // The same data stays the same object, for those who compare.
     const changed = text !== this.#dataShown;
     if (changed) this.data = data;
     this.#dataShown = text;
     const loading = !this.mode || !this.#looked;
-    const next: State = { status: ended ? 'ended' : account ? 'guest' : loading ? 'loading' : 'nobody', pending: batches.length };
+    const next: State = {
+      status: ended ? 'ended' : account ? 'guest' : loading ? 'loading' : 'nobody',
+      pending: batches.length,
+    };
     if (this.mode) next.mode = this.mode;
     if (account) next.user = { ...account.user, data: this.data };
     if (ended) next.ended = new PasserbyError(ended);
@@ -241,7 +199,9 @@ export class Core {
     const was = this.state;
     this.state = next;
     this.emitter.emit('change', undefined);
-    if (next.status !== 'loading' && (next.user?.id !== was.user?.id || was.status === 'loading')) this.emitter.emit('guest', next.user ?? null);
+    if (next.status !== 'loading' && (next.user?.id !== was.user?.id || was.status === 'loading')) {
+      this.emitter.emit('guest', next.user ?? null);
+    }
     if (changed) this.emitter.emit('data', this.data);
     if (next.ended && was.status !== 'ended') this.emitter.emit('ended', next.ended);
   }
@@ -267,7 +227,7 @@ export class Core {
     });
   }
 
-  // ---- who it is ------------------------------------------------------------------------------------------------------
+  // ---- who it is ----------------------------------------------------------------------------------------------------
 
   /** Who is here. The server is asked, once, where there is a cookie, or a key without its guest. */
   async known(): Promise<void> {
@@ -283,20 +243,21 @@ export class Core {
     return this.rows.account ?? this.alone('guest', () => this.#ensureAlone(options));
   }
 
-  async #ensureAlone(options: GuestOptions): Promise<Account> {
-    const { rows } = await this.store.read(0);
+  /** Who is here, read anew. Rejects with why the guest has ended. */
+  async #stored(): Promise<Account | undefined> {
+    const { rows } = await this.store.read(1);
     this.rows = rows;
     this.publish();
     if (rows.ended) throw new PasserbyError(rows.ended);
-    if (rows.account) return rows.account;
-    const { data, entry } = options;
+    return rows.account;
+  }
+
+  async #ensureAlone({ data, entry }: GuestOptions): Promise<Account> {
+    const account = await this.#stored();
+    if (account) return account;
     if (this.mode === 'device-key') {
       const key = await this.#ownKey();
-      if (key) {
-        const answer = await this.#resume(key, { data, entry });
-        await this.take(answer);
-        return this.rows.account!;
-      }
+      if (key) return this.take(await this.#resume(key, { data, entry }));
     }
     return this.#createByCookie({ data, entry });
   }
@@ -319,8 +280,8 @@ export class Core {
   }
 
   /**
-   * The guest of this key: made, or as it is. `create: false` asks for one that is there. What says that it is no more ends
-   * it here; nothing else does.
+   * The guest of this key: made, or as it is. `create: false` asks for one that is there. What says that it is no more
+   * ends it here; nothing else does.
    */
   async #resume(key: DeviceKey, more: object): Promise<GuestAnswer> {
     try {
@@ -331,6 +292,7 @@ export class Core {
     }
   }
 
+  /** `POST /v1/guests` by key. */
   #ensureGuest(key: DeviceKey, more: object): Promise<GuestAnswer> {
     return this.wire.call('POST', '/v1/guests', { body: this.body(more), key });
   }
@@ -339,16 +301,23 @@ export class Core {
   body(more: object): object {
     const { clientId, device, bindTokens } = this.options;
     const byKey = this.mode === 'device-key';
-    return { client_id: clientId, session_type: byKey ? 'tokens' : 'cookie', bind_tokens: byKey && bindTokens !== false ? true : undefined, device, ...more };
+    return {
+      client_id: clientId,
+      session_type: byKey ? 'tokens' : 'cookie',
+      bind_tokens: byKey && bindTokens !== false ? true : undefined,
+      device,
+      ...more,
+    };
   }
 
   /** Takes over the answer to a creation, a resume or a refresh. */
-  async take(answer: GuestAnswer, spec: TokenOptions = {}, edit: (rows: Rows) => void = () => {}, queue?: Parameters<Store['change']>[1]): Promise<void> {
+  async take(answer: GuestAnswer, spec: TokenOptions = {}, edit: (rows: Rows) => void = () => {}): Promise<Account> {
     const token = this.#token(answer);
     await this.change((rows) => {
       edit(rows);
       const { account } = rows;
-      const user = account?.user.id === answer.user.id && account.user.version > answer.user.version ? account.user : answer.user;
+      const user =
+        account?.user.id === answer.user.id && account.user.version > answer.user.version ? account.user : answer.user;
       // Tokens live with their session.
       const { tokens, refresh } = account?.session?.id === answer.session.id ? account : { tokens: {} };
       rows.account = {
@@ -357,7 +326,8 @@ export class Core {
         refresh: answer.refresh_token ?? refresh,
         tokens: token ? { ...tokens, [tokenName(spec)]: token } : tokens,
       };
-    }, queue);
+    });
+    return this.rows.account!;
   }
 
   #token({ access_token: value, token_type: type, expires_in = 0 }: GuestAnswer): Token | undefined {
@@ -376,16 +346,17 @@ export class Core {
   }
 
   /**
-   * Forgets the guest with everything that belongs to it; `seen` says which one is meant, as another tab may have been quicker.
-   * A key is of no use to anybody once it is forgotten, so that the server is told afterwards; a cookie is the server's to take
-   * away, so that it is asked first. True when the server agreed.
+   * Forgets the guest with everything that belongs to it; `seen` says which one is meant, as another tab may have been
+   * quicker. A key is of no use to anybody once it is forgotten, so that the server is told afterwards; a cookie is
+   * the server's to take away, so that it is asked first. True when the server agreed.
    */
-  async leave(seen = this.rows): Promise<boolean> {
-    await this.ready();
+  async leave(seen: Account | undefined): Promise<boolean> {
     const left = await this.alone('guest', async () => {
-      const { rows } = await this.store.read(0);
-      if (rows.account?.user.id !== seen.account?.user.id || !rows.ended !== !seen.ended) return {};
-      if (this.mode === 'cookie' && rows.account) await this.wire.call('POST', '/v1/logout', { body: {}, cookie: true }).catch(gone);
+      const { rows } = await this.store.read(1);
+      const { account } = rows;
+      if (account && account.user.id !== seen?.user.id) return {};
+      if (this.mode === 'cookie' && account)
+        await this.wire.call('POST', '/v1/logout', { body: {}, cookie: true }).catch(gone);
       await this.#forgetAlone();
       return rows;
     });
@@ -419,7 +390,7 @@ export class Core {
     }
   }
 
-  // ---- tokens ---------------------------------------------------------------------------------------------------------
+  // ---- tokens -------------------------------------------------------------------------------------------------------
 
   /** An access token with some life in it; makes the guest if needed. One attempt. `stale` is one that was refused. */
   async token(spec: TokenOptions = {}, stale?: string): Promise<Token> {
@@ -444,7 +415,9 @@ export class Core {
 
   #renew(spec: TokenOptions, stale?: string): Promise<Token> {
     return this.alone('guest', async () => {
-      const account = await this.#ensureAlone({});
+      const account = await this.#stored();
+      // Who left meanwhile is followed by nobody.
+      if (!account) throw problem('left');
       const name = tokenName(spec);
       const found = account.tokens[name];
       // Another tab was here first.
@@ -456,13 +429,17 @@ export class Core {
             return again.created ? this.end(await this.#undo(again, key)) : again;
           })
         : await this.#tokenByCookie(spec);
-      await this.take(answer, spec);
-      return this.rows.account!.tokens[name]!;
+      return (await this.take(answer, spec)).tokens[name]!;
     });
   }
 
   /** New tokens for the session, or a new session by the device key when it is over. */
-  async #refresh({ refresh }: Account, key: DeviceKey, spec: TokenOptions, otherwise: () => Promise<GuestAnswer>): Promise<GuestAnswer> {
+  async #refresh(
+    { refresh }: Account,
+    key: DeviceKey,
+    spec: TokenOptions,
+    otherwise: () => Promise<GuestAnswer>,
+  ): Promise<GuestAnswer> {
     const { bind_tokens } = this.body({}) as { bind_tokens?: true };
     if (refresh) {
       try {
@@ -470,16 +447,19 @@ export class Core {
         return await this.wire.call<GuestAnswer>('POST', '/v1/refresh', { body, key });
       } catch (error) {
         // Only the session is over; the key speaks for the guest still.
-        if (!(error instanceof PasserbyError) || error.status !== 401 || !/^(session|token|invalid_refresh)/.test(error.code)) throw error;
+        const { status, code } = error as PasserbyError;
+        if (status !== 401 || !code) throw error;
       }
     }
     return otherwise();
   }
 
-  /** A server that does not know `create: false` made another guest, because the credential is nobody's any more: away with it. */
+  /**
+   * A server that does not know `create: false` made another guest, because the credential is nobody's any more: away
+   * with it.
+   */
   async #undo(answer: GuestAnswer, key?: DeviceKey): Promise<PasserbyError> {
-    const sent: Sent = key ? { key, token: this.#token(answer) } : { cookie: true };
-    await this.wire.call('DELETE', '/v1/me', sent).catch(() => {});
+    await this.wire.call('DELETE', '/v1/me', { key, token: this.#token(answer) }).catch(() => {});
     return problem('guest_ended');
   }
 
@@ -490,12 +470,12 @@ export class Core {
     return answer;
   }
 
-  // ---- by cookie ------------------------------------------------------------------------------------------------------
+  // ---- by cookie ----------------------------------------------------------------------------------------------------
 
   /** Asks whose the key or the cookie is. Makes nobody. */
   async #look(): Promise<void> {
     if (this.#looked) return;
-    const { rows } = await this.store.read(0);
+    const { rows } = await this.store.read(1);
     this.rows = rows;
     if (this.mode === 'device-key') {
       try {
@@ -530,7 +510,11 @@ export class Core {
       if (!rows.creation || age < 0 || age > CREATION_LIFE) rows.creation = fresh;
     });
     const { key, body } = this.rows.creation!;
-    const { user } = await this.wire.call<GuestAnswer>('POST', '/v1/guests', { body, headers: { 'Idempotency-Key': key }, cookie: true });
+    const { user } = await this.wire.call<GuestAnswer>('POST', '/v1/guests', {
+      body,
+      headers: { 'Idempotency-Key': key },
+      cookie: true,
+    });
     await this.wire.call('GET', '/v1/me', { cookie: true }).catch((error: PasserbyError) => {
       if (error.status === 401) throw problem('cookies_blocked');
       throw error;
@@ -545,32 +529,43 @@ export class Core {
 
   async #tokenByCookie(spec: TokenOptions): Promise<GuestAnswer> {
     // First of all, as a cookie that has ended would make another guest.
-    const sent: Sent = { cookie: true };
-    await this.wire.call('GET', '/v1/me', sent).catch((error: PasserbyError) => (error.status === 401 && error.code ? this.end(error) : Promise.reject(error)));
+    const cookie = true;
+    await this.wire.call('GET', '/v1/me', { cookie }).catch((error: PasserbyError) => {
+      if (error.status === 401 && error.code) return this.end(error);
+      throw error;
+    });
     const body = { client_id: this.options.clientId, session_type: 'tokens', create: false, ...spec };
-    const answer = await this.wire.call<GuestAnswer>('POST', '/v1/guests', { ...sent, body });
+    const answer = await this.wire.call<GuestAnswer>('POST', '/v1/guests', { cookie, body });
     if (answer.created) return this.end(await this.#undo(answer));
     // The cookie is what the session continues with; nothing that lives as long is kept where scripts can read it.
     return { ...answer, refresh_token: undefined };
   }
 
-  // ---- asking ---------------------------------------------------------------------------------------------------------
+  // ---- asking -------------------------------------------------------------------------------------------------------
 
-  /** A call as the guest: one attempt, with new tokens if the old ones are refused. Makes the guest if needed. */
-  async ask<T>(method: string, path: string, sent: Sent = {}): Promise<T> {
-    await this.ensure();
-    if (this.mode === 'cookie') {
-      return this.wire.call<T>(method, path, { ...sent, cookie: true }).catch((error: PasserbyError) => {
-        if (error.status === 401 && error.code) return this.alone('guest', () => this.end(error));
-        throw error;
-      });
-    }
+  /**
+   * A call as the guest: one attempt, with new tokens if the old ones are refused. Makes the guest if needed; with
+   * `guest` it is that one's call, and rejects with `left` when they are not here any more.
+   */
+  async ask<T>(method: string, path: string, sent: Sent = {}, guest?: string): Promise<T> {
+    const id = guest ?? (await this.ensure()).user.id;
+    const here = () => {
+      const { account, ended } = this.rows;
+      if (account?.user.id !== id) throw ended ? new PasserbyError(ended) : problem('left');
+    };
     const call = async (stale?: string): Promise<T> => {
-      const token = await this.token({}, stale);
-      const { key } = this.rows;
-      return this.wire.call<T>(method, path, { ...sent, key: token.type === 'DPoP' ? key : undefined, token }).catch((error: PasserbyError) => {
+      here();
+      const token = this.mode === 'device-key' ? await this.token({}, stale) : undefined;
+      here();
+      const more = token ? { token, key: token.type === 'DPoP' ? this.rows.key : undefined } : { cookie: true };
+      return this.wire.call<T>(method, path, { ...sent, ...more }).catch((error: PasserbyError) => {
         if (error.status !== 401 || !error.code || stale) throw error;
-        return call(token.value);
+        if (token) return call(token.value);
+        return this.alone('guest', async () => {
+          await this.#stored();
+          here();
+          return this.end(error);
+        });
       });
     };
     return call();
@@ -579,8 +574,12 @@ export class Core {
   /** The same for somebody who waits: tried again for a while. With `there`, it makes nobody. */
   async patiently<T>(method: string, path: string, sent: Sent = {}, there = false): Promise<T> {
     await this.known();
-    if (there && !this.rows.account) throw this.rows.ended ? new PasserbyError(this.rows.ended) : problem('nobody');
-    return this.wire.keepTrying(() => this.ask<T>(method, path, sent), { patience: PATIENCE, signal: sent.signal });
+    const { account, ended } = this.rows;
+    if (there && !account) throw ended ? new PasserbyError(ended) : problem('nobody');
+    return this.wire.keepTrying(() => this.ask<T>(method, path, sent, account?.user.id), {
+      patience: PATIENCE,
+      signal: sent.signal,
+    });
   }
 }
 

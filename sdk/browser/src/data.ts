@@ -14,13 +14,16 @@ const REFUSALS = [400, 404, 409, 412, 413, 415, 422];
 
 /** The guest's profile data. Places are JSON pointers (RFC 6901). */
 export interface DataClient {
-  /** The value at `path`, or all of it, with the changes that are on their way; undefined where nothing is. `fresh` asks the server first. */
+  /**
+   * The value at `path`, or all of it, with the changes that are on their way; undefined where nothing is. `fresh`
+   * asks the server first.
+   */
   get(path?: string, options?: { fresh?: boolean }): Promise<Json | undefined>;
   /** The same at once, from what is known; makes no call. */
   peek(path?: string): Json | undefined;
   /**
-   * Changes, all or nothing. They show at once; the promise resolves when the server has them and rejects when it refuses them.
-   * It need not be awaited. Makes the guest if there is none.
+   * Changes, all or nothing. They show at once; the promise resolves when the server has them and rejects when it
+   * refuses them. It need not be awaited. Makes the guest if there is none.
    */
   apply(operations: Operation[]): Promise<Saved>;
   set(path: string, value: Json): Promise<Saved>;
@@ -133,6 +136,7 @@ export function dataSide(core: Core): DataSide {
       await core.ready();
       const { rows, queue } = await core.store.read(1);
       const [item] = queue;
+      core.rows = rows;
       if (!item) {
         // Another tab has sent what this one believes to be waiting.
         if (core.queue.length) await core.sync();
@@ -163,13 +167,18 @@ export function dataSide(core: Core): DataSide {
     if ((item.guest ?? guest) !== guest) return refuse(item, left());
     // Kept before it goes, so that whoever finds it later knows that it may have arrived, and for whom.
     if (sent === undefined) await core.change(nothing, { put: { ...item, guest, sent: core.wire.now() } });
-    else if (await tooOld(sent)) return refuse(item, problem('outcome_unknown'));
+    else if (await tooOld(sent, guest)) return refuse(item, problem('outcome_unknown'));
     let saved: Saved;
     try {
-      saved = await core.ask<Saved>('POST', '/v1/me/data/operations', { body: { operations }, headers: { 'Idempotency-Key': key } });
+      saved = await core.ask<Saved>(
+        'POST',
+        '/v1/me/data/operations',
+        { body: { operations }, headers: { 'Idempotency-Key': key } },
+        guest,
+      );
     } catch (error) {
       const { status, code, ended } = error as PasserbyError;
-      if (!code || !REFUSALS.includes(status) || ended || /dpop/.test(code)) throw error;
+      if (!code || !REFUSALS.includes(status) || ended) throw error;
       return refuse(item, error as PasserbyError);
     }
     const { data, version } = saved;
@@ -183,10 +192,10 @@ export function dataSide(core: Core): DataSide {
     );
   }
 
-  async function tooOld(sent: number): Promise<boolean> {
+  async function tooOld(sent: number, guest: string): Promise<boolean> {
     const old = () => Math.abs(core.wire.now() - sent) > MEMORY;
     // Any answer tells what time it is; the device's clock alone decides nothing.
-    if (old()) await core.ask('GET', '/v1/me');
+    if (old()) await core.ask('GET', '/v1/me', {}, guest);
     return old();
   }
 
@@ -209,7 +218,8 @@ export function dataSide(core: Core): DataSide {
       waiters.delete(key);
       const failure = ended ?? refused?.[key];
       if (failure) reject(new PasserbyError(failure));
-      else if (account && account.user.id === (item.guest ?? account.user.id)) resolve({ data: account.user.data, version: account.user.version });
+      else if (account && account.user.id === (item.guest ?? account.user.id))
+        resolve({ data: account.user.data, version: account.user.version });
       else reject(left());
     }
   }
@@ -221,7 +231,7 @@ export function dataSide(core: Core): DataSide {
         const { ended, pending } = core.state;
         if (pending && !ended) return;
         stop();
-        if (pending) reject(ended);
+        if (ended) reject(ended);
         else resolve();
       };
       const stop = core.emitter.on('change', look);

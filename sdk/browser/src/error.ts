@@ -25,8 +25,11 @@ const PASSING = ['unreachable', 'timeout', 'storage_failed'];
 export class PasserbyError extends Error {
   /** The HTTP status; 0 when there was no answer. */
   readonly status: number;
-  /** The server's stable word (`too_many_requests`, …), or `unreachable`, `timeout`, `aborted`, `storage_failed`, `nobody`,
-   * `left`, `has_guest`, `cookies_blocked`, `foreign_url`, `invalid_operation`, `outcome_unknown`; empty when whatever answered was not the server. */
+  /**
+   * The server's stable word (`too_many_requests`, …), or `unreachable`, `timeout`, `aborted`, `storage_failed`,
+   * `nobody`, `left`, `has_guest`, `cookies_blocked`, `expired`, `foreign_url`, `invalid_operation`,
+   * `outcome_unknown`; empty when whatever answered was not the server.
+   */
   readonly code: string;
   /** What the server adds to the message; may be empty. */
   readonly detail: string;

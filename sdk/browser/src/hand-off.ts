@@ -138,16 +138,13 @@ export function ways(core: Core): Ways {
   /** The guest is here: its key becomes the device's, in one step with all else. */
   async function adopt(answer: GuestAnswer, { key }: Incoming): Promise<User> {
     const old = await core.alone('guest', async () => {
-      const { rows } = await core.store.read(0);
-      const { account, ended } = rows;
-      const other = ended || (account && account.user.id !== answer.user.id);
-      const edit = (next: Rows) => {
+      const { rows } = await core.store.read(1);
+      await core.take(answer, {}, (next: Rows) => {
         next.key = key;
         delete next.incoming;
         delete next.ended;
         delete next.account;
-      };
-      await core.take(answer, {}, edit, other ? { clear: true } : undefined);
+      });
       core.mark();
       return rows;
     });
@@ -180,7 +177,8 @@ export function ways(core: Core): Ways {
     return { check, expires_at, done, cancel };
   }
 
-  const list = async (signal?: AbortSignal) => (await core.patiently<{ items: HandOffRequest[] }>('GET', path, { signal }, true)).items;
+  const list = async (signal?: AbortSignal) =>
+    (await core.patiently<{ items: HandOffRequest[] }>('GET', path, { signal }, true)).items;
 
   const recoveryCode: RecoveryCode = {
     create: async () => (await core.patiently<{ code: string }>('POST', '/v1/me/recovery-code', { body: {} })).code,

@@ -5,13 +5,13 @@
  */
 export { createClient } from './client.js';
 export type { Client, DeviceKeys, FetchOptions } from './client.js';
-export type { ClientOptions, GuestOptions, State, TokenOptions } from './core.js';
 export type { DataClient } from './data.js';
 export type { Environment } from './environment.js';
 export { PasserbyError } from './error.js';
 export type { Failure } from './error.js';
 export type { Events } from './events.js';
 export type { HandOff, Offer, Recovery, RecoveryCode, TakeOptions, Taking } from './hand-off.js';
+export type { ClientOptions, GuestOptions, State, TokenOptions } from './options.js';
 export type {
   Data,
   DeviceKeyInfo,

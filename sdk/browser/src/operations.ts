@@ -109,8 +109,8 @@ function run(root: Data, operation: Operation): void {
 }
 
 /**
- * The data with each batch applied in its order. A batch that does not fit is passed over as a whole: another device may have
- * changed what it stands on, and only the server knows.
+ * The data with each batch applied in its order. A batch that does not fit is passed over as a whole: another device
+ * may have changed what it stands on, and only the server knows.
  */
 export function view(data: Data, batches: Operation[][]): Data {
   let shown = structuredClone(data);

@@ -14,8 +14,7 @@ export interface QrOptions {
   light?: string;
 }
 
-const escaped = (text: string) =>
-  text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
+const escaped = (text: string) => text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
 
 /** The QR code of `text` as SVG, without a size of its own; error correction M, with the quiet zone of four modules. */
 export function qrSvg(text: string, { label = 'QR code', dark = '#000', light = '#fff' }: QrOptions = {}): string {

@@ -3,9 +3,31 @@
  *
  * @packageDocumentation
  */
-import { createContext, useCallback, useContext, useEffect, useMemo, useRef, useState, useSyncExternalStore, type ReactNode } from 'react';
+import {
+  createContext,
+  useCallback,
+  useContext,
+  useEffect,
+  useMemo,
+  useRef,
+  useState,
+  useSyncExternalStore,
+  type ReactNode,
+} from 'react';
 
-import type { Client, DataClient, GuestOptions, HandOffRequest, Json, Offer, PasserbyError, State, TakeOptions, Taking, User } from './index.js';
+import type {
+  Client,
+  DataClient,
+  GuestOptions,
+  HandOffRequest,
+  Json,
+  Offer,
+  PasserbyError,
+  State,
+  TakeOptions,
+  Taking,
+  User,
+} from './index.js';
 
 const Context = createContext<Client | null>(null);
 
@@ -56,8 +78,9 @@ export function useData<T extends Json = Json>(path = ''): [value: T | undefined
 /** A hand-off to be shown. */
 export interface UseHandOff {
   /**
-   * `offered`: `offer` is shown and a device is waited for. `asked`: `request` is to be compared and confirmed. `confirmed`: this device is done.
-   * `taking`: `taking.check` is shown until the other device confirms. `taken`: the guest is here. `failed`: `error` says why.
+   * `offered`: `offer` is shown and a device is waited for. `asked`: `request` is to be compared and confirmed.
+   * `confirmed`: this device is done. `taking`: `taking.check` is shown until the other device confirms. `taken`: the
+   * guest is here. `failed`: `error` says why.
    */
   status: 'idle' | 'offered' | 'asked' | 'confirmed' | 'taking' | 'taken' | 'failed';
   offer?: Offer;

@@ -101,8 +101,8 @@ const FACTS = 'facts';
 const QUEUE = 'queue';
 
 /**
- * Opens the database `name`. Rejects where there is none, or when it does not open.
- * Should it be closed later (site data cleared, a crash), it is opened anew.
+ * Opens the database `name`. Rejects where there is none, or when it does not open. Should it be closed later (site
+ * data cleared, a crash), it is opened anew.
  */
 export async function openStore(
   factory: IDBFactory | undefined,

@@ -86,7 +86,8 @@ export class Wire {
 
   /**
    * Sends a request, with a proof if there is a key. A refused proof is made again with what the answer taught: the
-   * nonce that is wanted, and what time it is. Such an answer says that nothing was done, so that any request may be repeated.
+   * nonce that is wanted, and what time it is. Such an answer says that nothing was done, so that any request may be
+   * repeated.
    */
   async send(request: Request, key?: DeviceKey, token?: { value: string; type: string }): Promise<Response> {
     const { url, method } = request;
@@ -131,15 +132,21 @@ export class Wire {
     try {
       const request = new Request(url, {
         method,
-        headers: { Accept: 'application/json', ...(body !== undefined && { 'Content-Type': 'application/json' }), ...headers },
+        headers: {
+          Accept: 'application/json',
+          ...(body !== undefined && { 'Content-Type': 'application/json' }),
+          ...headers,
+        },
         body: typeof body === 'string' || body === undefined ? body : JSON.stringify(body),
         cache: 'no-store',
         credentials: cookie ? 'include' : 'omit',
         redirect: 'error',
         signal: ended.signal,
       });
-      const answer = await this.send(request, key, token);
-      const text = await answer.text();
+      // Not every `fetch` that a page has listens to its signal.
+      const over = new Promise<never>((_, reject) => linked([ended.signal], () => reject(ended.signal)));
+      const answer = await Promise.race([this.send(request, key, token), over]);
+      const text = await Promise.race([answer.text(), over]);
       status = answer.status;
       const json = /[/+]json/.test(answer.headers.get('Content-Type') ?? '');
       const content = json && text ? JSON.parse(text) : undefined;
@@ -156,7 +163,9 @@ export class Wire {
       });
     } catch (error) {
       if (error instanceof PasserbyError) throw error;
-      throw Object.assign(problem(late ? 'timeout' : ended.signal.aborted ? 'aborted' : 'unreachable'), { cause: error });
+      throw Object.assign(problem(late ? 'timeout' : ended.signal.aborted ? 'aborted' : 'unreachable'), {
+        cause: error,
+      });
     } finally {
       this.#env.clearTimeout(timer);
       unlink();
@@ -176,7 +185,8 @@ export class Wire {
         if (!(error instanceof PasserbyError) || error.ended || error.code === 'aborted') throw error;
         failed?.(error);
         if (!error.temporary && !stubborn) throw error;
-        // Exponential with half of it by chance, so that many tabs do not come back in step; never before the server asked.
+        // Exponential with half of it by chance, so that many tabs do not come back in step; never before the server
+        // asked.
         const whole = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** tries);
         const ms = Math.max((whole * (1 + this.#env.random())) / 2, error.retryAfter ?? 0);
         waited += ms + (error.code === 'timeout' ? this.#timeout : 0);

@@ -22,7 +22,8 @@ test('the main entry is at most 10 kB minified and gzipped', async (t) => {
     '@passerby/client/react (without React)': await bundle('react.tsx', ['react', 'react/jsx-runtime']),
     '@passerby/client/qr (with uqr)': await bundle('qr.ts'),
   };
-  for (const [name, text] of Object.entries(sizes)) t.diagnostic(`${name}: ${size(text)} bytes, ${text.length} before gzip`);
+  for (const [name, text] of Object.entries(sizes))
+    t.diagnostic(`${name}: ${size(text)} bytes, ${text.length} before gzip`);
   assert.ok(size(sizes['@passerby/client']) <= 10_000);
 });
 
@@ -85,10 +86,26 @@ void client.data.set('/a', () => {});
 `;
   try {
     await writeFile(join(folder, 'app.tsx'), app);
-    const paths = { '@passerby/client': [join(here, 'dist/index.d.ts')], '@passerby/client/*': [join(here, 'dist/*.d.ts')] };
-    const compilerOptions = { target: 'es2022', module: 'esnext', moduleResolution: 'bundler', lib: ['es2023', 'dom'], strict: true, jsx: 'react-jsx', types: ['react'], noEmit: true, paths };
+    const paths = {
+      '@passerby/client': [join(here, 'dist/index.d.ts')],
+      '@passerby/client/*': [join(here, 'dist/*.d.ts')],
+    };
+    const compilerOptions = {
+      target: 'es2022',
+      module: 'esnext',
+      moduleResolution: 'bundler',
+      lib: ['es2023', 'dom'],
+      strict: true,
+      jsx: 'react-jsx',
+      types: ['react'],
+      noEmit: true,
+      paths,
+    };
     await writeFile(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['app.tsx'] }));
-    execFileSync(process.execPath, [join(here, 'node_modules/typescript/bin/tsc'), '-p', folder], { encoding: 'utf8', stdio: 'pipe' });
+    execFileSync(process.execPath, [join(here, 'node_modules/typescript/bin/tsc'), '-p', folder], {
+      encoding: 'utf8',
+      stdio: 'pipe',
+    });
   } catch (error) {
     assert.fail(error.stdout || error);
   } finally {
@@ -100,11 +117,24 @@ test('a QR code: its finders, its quiet zone, and no markup of its label', () =>
   const svg = qrSvg('https://id.example.com/ui/hand-off#code=ABCD-EFGH', { label: '<b>"&' });
   const [, side] = /viewBox="0 0 (\d+) \1"/.exec(svg);
   const dark = Array.from({ length: side }, () => Array(Number(side)).fill(false));
-  for (const [, x, y, width] of svg.matchAll(/M(\d+) (\d+)h(\d+)v1h-\d+z/g)) dark[y].fill(true, Number(x), Number(x) + Number(width));
+  for (const [, x, y, width] of svg.matchAll(/M(\d+) (\d+)h(\d+)v1h-\d+z/g))
+    dark[y].fill(true, Number(x), Number(x) + Number(width));
   const finder = ['1111111', '1000001', '1011101', '1011101', '1011101', '1000001', '1111111'];
-  const square = (left, top) => finder.map((_, y) => dark[top + y].slice(left, left + 7).map(Number).join(''));
-  for (const [left, top] of [[4, 4], [side - 11, 4], [4, side - 11]]) assert.deepEqual(square(left, top), finder);
-  for (let edge = 0; edge < side; edge += 1) for (const rim of [0, 1, 2, 3]) assert.equal(dark[rim][edge] || dark[edge][rim], false);
+  const square = (left, top) =>
+    finder.map((_, y) =>
+      dark[top + y]
+        .slice(left, left + 7)
+        .map(Number)
+        .join(''),
+    );
+  for (const [left, top] of [
+    [4, 4],
+    [side - 11, 4],
+    [4, side - 11],
+  ])
+    assert.deepEqual(square(left, top), finder);
+  for (let edge = 0; edge < side; edge += 1)
+    for (const rim of [0, 1, 2, 3]) assert.equal(dark[rim][edge] || dark[edge][rim], false);
   assert.match(svg, /aria-label="&#60;b&#62;&#34;&#38;"/);
 });
 

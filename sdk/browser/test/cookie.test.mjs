@@ -43,13 +43,13 @@ test('the cookie takes the key’s place, and the client says so once', async ()
 
 test('a database that keeps no keys', async () => {
   const { clock, server, browser } = world();
-  const { prototype } = (await clock.settle(
+  const { prototype } = await clock.settle(
     new Promise((resolve) => {
       const opened = browser.indexedDB.open('probe');
       opened.onupgradeneeded = () => opened.result.createObjectStore('any');
       opened.onsuccess = () => resolve(opened.result.transaction('any', 'readwrite').objectStore('any').constructor);
     }),
-  ));
+  );
   const { put } = prototype;
   prototype.put = function (value, key) {
     if (value?.key?.privateKey) throw new DOMException('It cannot be cloned', 'DataCloneError');
@@ -79,7 +79,11 @@ test('line_18 lost answers and parallel tabs: one guest by cookie, too', async (
 });
 
 test('line_18 429, 5xx and a proxy’s 401: the same guest', async () => {
-  for (const fault of [() => answer(429, { code: 'too_many_requests', retryAfter: 5 }), () => answer(503, { code: 'unavailable' }), () => answer(401, { html: 'who?' })]) {
+  for (const fault of [
+    () => answer(429, { code: 'too_many_requests', retryAfter: 5 }),
+    () => answer(503, { code: 'unavailable' }),
+    () => answer(401, { html: 'who?' }),
+  ]) {
     const { clock, server, browser } = world({ indexedDB: false });
     const until = clock.now() + 60_000;
     server.fault = () => (clock.now() < until ? fault() : undefined);
@@ -129,14 +133,17 @@ test('a browser that began with the cookie stays with its guest when it learns m
   assert.equal(server.created, 1);
 });
 
-test('tokens for an API come by the cookie', async () => {
-  const { clock, server, browser } = world({ indexedDB: false });
+test('tokens for an API come by the cookie, and nothing that lives as long as it is kept beside it', async () => {
+  const { clock, server, browser } = world({ crypto: false });
   const tab = browser.tab();
   await clock.settle(tab.guest());
   const token = await clock.settle(tab.token({ audience: 'https://api.test' }));
   assert.equal(server.accessTokens.get(token).audience, 'https://api.test');
   assert.equal(await clock.settle(tab.token({ audience: 'https://api.test' })), token);
   assert.equal(server.created, 1);
+  assert.ok([...server.refreshTokens.keys()].length > 0);
+  for (const refresh of server.refreshTokens.keys())
+    assert.ok(!JSON.stringify(await browser.facts()).includes(refresh));
 });
 
 test('logout by cookie is the server’s to do', async () => {

@@ -45,7 +45,10 @@ test('changes go in their order, each under its own key', async () => {
   const { clock, server, browser } = world();
   const tab = browser.tab();
   await clock.settle(Promise.all(Array.from({ length: 20 }, (_, index) => tab.data.append('/log', index))));
-  assert.deepEqual(only(server).data.log, Array.from({ length: 20 }, (_, index) => index));
+  assert.deepEqual(
+    only(server).data.log,
+    Array.from({ length: 20 }, (_, index) => index),
+  );
   const keys = server.calls('POST', '/v1/me/data/operations').map(({ headers }) => headers['idempotency-key']);
   assert.equal(new Set(keys).size, 20);
   assert.ok(keys.every((key) => key.length >= 22));
@@ -58,7 +61,16 @@ test('answers that are lost: counted once', async () => {
     await clock.settle(tab.guest());
     let left = 6;
     server.fault = ({ url }) => (url.endsWith('/operations') && left-- > 0 ? fault : undefined);
-    await clock.settle(Promise.all([1, 2, 3].map((value) => tab.data.apply([{ op: 'append', path: '/log', value }, { op: 'increment', path: '/n', by: 1 }]))));
+    await clock.settle(
+      Promise.all(
+        [1, 2, 3].map((value) =>
+          tab.data.apply([
+            { op: 'append', path: '/log', value },
+            { op: 'increment', path: '/n', by: 1 },
+          ]),
+        ),
+      ),
+    );
     assert.deepEqual(only(server).data, { log: [1, 2, 3], n: 3 });
   }
 });
@@ -68,7 +80,8 @@ test('429 and 503 for a minute: counted once, in order, and nobody has to press 
   const tab = browser.tab();
   await clock.settle(tab.guest());
   const until = clock.now() + 60_000;
-  server.fault = () => (clock.now() < until ? answer(clock.now() % 2 ? 429 : 503, { code: 'x', retryAfter: 3 }) : undefined);
+  server.fault = () =>
+    clock.now() < until ? answer(clock.now() % 2 ? 429 : 503, { code: 'x', retryAfter: 3 }) : undefined;
   await clock.settle(Promise.all([1, 2, 3].map((value) => tab.data.append('/log', value))));
   assert.deepEqual(only(server).data.log, [1, 2, 3]);
 });
@@ -112,12 +125,18 @@ test('two tabs that count: shown in both, each counted once, each told', async (
   for (const features of [{}, { locks: false }, { channel: false }, { locks: false, channel: false }]) {
     const { clock, server, browser } = world(features);
     const tabs = [browser.tab(), browser.tab()];
-    const saved = await clock.settle(Promise.all(Array.from({ length: 20 }, (_, index) => tabs[index % 2].data.increment('/views'))));
+    const saved = await clock.settle(
+      Promise.all(Array.from({ length: 20 }, (_, index) => tabs[index % 2].data.increment('/views'))),
+    );
     assert.equal(server.created, 1);
     assert.equal(only(server).data.views, 20, JSON.stringify(features));
     assert.ok(saved.every(({ data }) => data.views >= 1 && data.views <= 20));
     await clock.rest();
-    if (features.channel !== false) assert.deepEqual(tabs.map((tab) => tab.data.peek('/views')), [20, 20]);
+    if (features.channel !== false)
+      assert.deepEqual(
+        tabs.map((tab) => tab.data.peek('/views')),
+        [20, 20],
+      );
     assert.deepEqual(await browser.queue(), []);
   }
 });
@@ -159,7 +178,10 @@ test('a refused change is taken back and told, in every tab; the others go on', 
     assert.deepEqual(told[0][1].operations, [{ op: 'increment', path: '/name', by: 1 }]);
     assert.equal(told[0][1].error.code, 'type_mismatch');
   }
-  const test = tab.data.apply([{ op: 'test', path: '/name', value: 'Grace' }, { op: 'set', path: '/name', value: 'X' }]);
+  const test = tab.data.apply([
+    { op: 'test', path: '/name', value: 'Grace' },
+    { op: 'set', path: '/name', value: 'X' },
+  ]);
   await assert.rejects(clock.settle(test), { code: 'test_failed' });
   assert.equal(tab.data.peek('/name'), 'Ada');
 });
@@ -172,7 +194,11 @@ test('the tab that asked learns of a refusal that another tab got', async () => 
   await clock.rest();
   browser.goOnline(false);
   // The first holds the queue's lock again and again; whoever is quicker sends both.
-  const results = [clock.outcome(first.data.increment('/name')), clock.outcome(second.data.increment('/name')), clock.outcome(second.data.increment('/n'))];
+  const results = [
+    clock.outcome(first.data.increment('/name')),
+    clock.outcome(second.data.increment('/name')),
+    clock.outcome(second.data.increment('/n')),
+  ];
   await clock.rest();
   browser.goOnline(true);
   const [a, b, c] = await Promise.all(results);
@@ -263,6 +289,17 @@ test('what an ended guest had queued goes to nobody else', async () => {
   await clock.settle(tab.data.flush());
   assert.deepEqual(server.users.get(fresh.id).data, {});
   assert.deepEqual(await browser.queue(), []);
+});
+
+test('a tab that did not hear of the change of guests counts for nobody else', async () => {
+  const { clock, server, browser } = world({ channel: false });
+  const [tab, deaf] = [browser.tab(), browser.tab()];
+  const { id } = await clock.settle(tab.guest());
+  assert.equal((await clock.settle(deaf.guest())).id, id);
+  const next = await clock.settle(tab.guest({ fresh: true }));
+  await assert.rejects(clock.settle(deaf.data.increment('/views')), { code: 'left' });
+  assert.deepEqual(server.users.get(next.id).data, {});
+  assert.equal(server.created, 2);
 });
 
 test('a hundred changes offline are kept and sent', async () => {

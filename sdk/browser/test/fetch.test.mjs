@@ -40,7 +40,9 @@ test('to the server: a path is relative to it', async () => {
 test('to an API: its own token, with a proof', async () => {
   const { clock, server, api, tab } = world({ apis: { [API]: { audience: API, scope: 'read:cart' } } });
   const body = JSON.stringify({ sku: 1 });
-  const answer = await clock.settle(tab.fetch(`${API}/cart?page=2`, { method: 'POST', body, headers: { 'X-Mine': '1' } }));
+  const answer = await clock.settle(
+    tab.fetch(`${API}/cart?page=2`, { method: 'POST', body, headers: { 'X-Mine': '1' } }),
+  );
   assert.deepEqual(await answer.json(), { ok: true });
   const [seen] = api.requests;
   const [scheme, token] = seen.headers.authorization.split(' ');
@@ -58,16 +60,27 @@ test('to an API: its own token, with a proof', async () => {
 
 test('an API’s own nonce, and a token that it refuses', async () => {
   const { clock, api, tab } = world();
-  const refused = (error, headers = {}) => new Response('', { status: 401, headers: { 'WWW-Authenticate': `DPoP error="${error}"`, ...headers } });
-  api.answer = ({ headers }) => (claims(headers.dpop).nonce === 'api-nonce' ? new Response('ok') : refused('use_dpop_nonce', { 'DPoP-Nonce': 'api-nonce' }));
+  const refused = (error, headers = {}) =>
+    new Response('', { status: 401, headers: { 'WWW-Authenticate': `DPoP error="${error}"`, ...headers } });
+  api.answer = ({ headers }) =>
+    claims(headers.dpop).nonce === 'api-nonce'
+      ? new Response('ok')
+      : refused('use_dpop_nonce', { 'DPoP-Nonce': 'api-nonce' });
   const answer = await clock.settle(tab.fetch(`${API}/a`, { method: 'PUT', body: 'x' }));
   assert.equal(await answer.text(), 'ok');
-  assert.deepEqual(api.requests.map(({ body }) => body), ['x', 'x']);
+  assert.deepEqual(
+    api.requests.map(({ body }) => body),
+    ['x', 'x'],
+  );
   api.requests.length = 0;
   let left = 1;
   api.answer = () => (left-- > 0 ? refused('invalid_token') : new Response('ok'));
   assert.equal((await clock.settle(tab.fetch(`${API}/b`, { method: 'PUT', body: 'y' }))).status, 200);
-  assert.notEqual(api.requests[0].headers.authorization, api.requests[1].headers.authorization, 'a new token was fetched');
+  assert.notEqual(
+    api.requests[0].headers.authorization,
+    api.requests[1].headers.authorization,
+    'a new token was fetched',
+  );
   assert.equal(api.requests[1].body, 'y');
   api.requests.length = 0;
   api.answer = () => refused('invalid_token');
@@ -84,8 +97,19 @@ test('an API by its audience alone', async () => {
 
 test('no token for anybody else', async () => {
   const { clock, server, api, tab } = world();
-  for (const url of ['https://evil.test/', 'https://api.test.evil.test/', 'https://api.test@evil.test/', '//evil.test/x', 'https://id.test.evil.test/', 'https://id.test:444/']) {
-    await assert.rejects(clock.settle(tab.fetch(url)), (error) => error.code === 'foreign_url' || error instanceof TypeError, url);
+  for (const url of [
+    'https://evil.test/',
+    'https://api.test.evil.test/',
+    'https://api.test@evil.test/',
+    '//evil.test/x',
+    'https://id.test.evil.test/',
+    'https://id.test:444/',
+  ]) {
+    await assert.rejects(
+      clock.settle(tab.fetch(url)),
+      (error) => error.code === 'foreign_url' || error instanceof TypeError,
+      url,
+    );
   }
   assert.equal(api.requests.length, 0);
   assert.equal(server.log.length, 0);

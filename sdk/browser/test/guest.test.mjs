@@ -42,7 +42,10 @@ test('the device key cannot be read, and tokens are bound to it', async () => {
   assert.equal(Object.values(account.tokens)[0].type, 'DPoP');
   assert.equal([...server.sessions.values()][0].jkt, key.thumbprint);
   const stolen = await clock.settle(tab.token());
-  const refused = await server.handle(new Request(`${server.origin}/v1/me`, { headers: { Authorization: `Bearer ${stolen}` } }), new Map());
+  const refused = await server.handle(
+    new Request(`${server.origin}/v1/me`, { headers: { Authorization: `Bearer ${stolen}` } }),
+    new Map(),
+  );
   assert.equal(refused.status, 401);
 });
 
@@ -130,7 +133,10 @@ test('line_18 429, 5xx and what is not the server for a minute: the same guest',
     assert.equal(other.state.user.id, id, name);
     assert.equal(server.created, 1, name);
     assert.equal(server.users.get(id).data.views, 1);
-    assert.equal(tab.events.concat(other.events).some(([event]) => event === 'ended'), false);
+    assert.equal(
+      tab.events.concat(other.events).some(([event]) => event === 'ended'),
+      false,
+    );
   }
 });
 
@@ -152,7 +158,10 @@ test('Retry-After is obeyed, and pauses grow without it', async () => {
   date.browser.skew = DAY;
   const begun = date.clock.now();
   await date.clock.settle(date.browser.tab().guest());
-  assert.ok(date.clock.now() - begun >= 39_000 && date.clock.now() - begun < 60_000, 'a date is read by the server’s clock');
+  assert.ok(
+    date.clock.now() - begun >= 39_000 && date.clock.now() - begun < 60_000,
+    'a date is read by the server’s clock',
+  );
   const growing = world();
   left = 9;
   growing.server.fault = () => (left-- > 0 ? 'lost' : undefined);
@@ -286,12 +295,20 @@ test('line_18 a key that was taken away: an end, not another guest', async () =>
     assert.equal(tab.state.status, 'ended');
     assert.equal(server.created, asks ? 1 : 2);
     // A server that makes one all the same is asked to take it back at once.
-    assert.deepEqual([...server.users.keys()].filter((other) => !server.ended.has(other)), [id]);
+    assert.deepEqual(
+      [...server.users.keys()].filter((other) => !server.ended.has(other)),
+      [id],
+    );
   }
 });
 
 test('line_18 whatever else the server says to a resume ends nobody', async () => {
-  for (const refused of [answer(401, { code: 'invalid_client' }), answer(403, { code: 'feature_not_enabled' }), answer(400, { code: 'invalid_request' }), answer(409, { html: 'no' })]) {
+  for (const refused of [
+    answer(401, { code: 'invalid_client' }),
+    answer(403, { code: 'feature_not_enabled' }),
+    answer(400, { code: 'invalid_request' }),
+    answer(409, { html: 'no' }),
+  ]) {
     const { clock, server, browser } = world();
     const tab = browser.tab();
     const { id } = await clock.settle(tab.guest());
@@ -306,8 +323,14 @@ test('line_18 whatever else the server says to a resume ends nobody', async () =
 
 test('a mistake of the app is told at once', async () => {
   const { clock, browser } = world();
-  await assert.rejects(clock.settle(browser.tab({ clientId: 'unknown' }).guest()), { status: 401, code: 'invalid_client', temporary: false });
-  await assert.rejects(clock.settle(browser.tab({ clientId: 'unknown' }).data.increment('/views')), { code: 'invalid_client' });
+  await assert.rejects(clock.settle(browser.tab({ clientId: 'unknown' }).guest()), {
+    status: 401,
+    code: 'invalid_client',
+    temporary: false,
+  });
+  await assert.rejects(clock.settle(browser.tab({ clientId: 'unknown' }).data.increment('/views')), {
+    code: 'invalid_client',
+  });
   assert.throws(() => browser.tab({ clientId: '' }), TypeError);
   assert.throws(() => browser.tab({ baseUrl: 'id.test' }), TypeError);
 });
@@ -344,7 +367,10 @@ test('tokens are renewed before they end, once over all tabs', async () => {
   assert.equal(new Set(next).size, 1);
   assert.notEqual(next[0], second);
   assert.equal(server.calls('POST', '/v1/refresh').filter(({ status }) => status === 200).length, 2);
-  assert.equal(server.log.some(({ code }) => code === 'token_expired'), false);
+  assert.equal(
+    server.log.some(({ code }) => code === 'token_expired'),
+    false,
+  );
 });
 
 test('line_15 an answer to a renewal that was lost is asked for again', async () => {
@@ -367,128 +393,4 @@ test('a token that is refused is renewed once, then told', async () => {
   server.fault = ({ url }) => (url.endsWith('/v1/me') ? answer(401, { code: 'invalid_token' }) : undefined);
   await assert.rejects(clock.settle(tab.refresh()), { code: 'invalid_token', ended: false });
   assert.equal(tab.state.status, 'guest');
-});
-
-test('logout forgets guest and key, here and on the server; the next guest is another', async () => {
-  const { clock, server, browser } = world();
-  const tab = browser.tab();
-  const other = browser.tab();
-  const { id } = await clock.settle(tab.guest());
-  await clock.settle(tab.data.increment('/views'));
-  assert.equal(await clock.settle(tab.logout()), true);
-  await clock.rest();
-  assert.equal(server.keys.size, 0);
-  assert.ok([...server.sessions.values()].every((session) => session.ended));
-  assert.deepEqual(await browser.facts(), {});
-  for (const client of [tab, other]) {
-    assert.equal(client.state.status, 'nobody');
-    assert.deepEqual(client.events.filter(([name]) => name === 'guest').at(-1), ['guest', null]);
-    assert.equal(client.data.peek('/views'), undefined);
-  }
-  const next = await clock.settle(other.guest());
-  assert.notEqual(next.id, id);
-});
-
-test('logout sends what is queued first, and forgets also without the server', async () => {
-  const { clock, server, browser } = world();
-  const tab = browser.tab();
-  const { id } = await clock.settle(tab.guest());
-  const counted = tab.data.increment('/views');
-  assert.equal(await clock.settle(tab.logout()), true);
-  await clock.settle(counted);
-  assert.equal(server.users.get(id).data.views, 1);
-  await clock.settle(tab.guest());
-  browser.goOnline(false);
-  const lost = clock.outcome(tab.data.increment('/views'));
-  assert.equal(await clock.settle(tab.logout()), false);
-  assert.equal((await lost).error.code, 'left');
-  assert.equal(tab.state.status, 'nobody');
-  assert.deepEqual(await browser.facts(), {});
-});
-
-test('erase is done on the server before anything is forgotten, also when its answer is lost', async () => {
-  const { clock, server, browser } = world();
-  const tab = browser.tab();
-  const { id } = await clock.settle(tab.guest());
-  browser.goOnline(false);
-  await assert.rejects(clock.settle(tab.erase()), { code: 'unreachable', temporary: true });
-  assert.equal(tab.state.user.id, id);
-  browser.goOnline(true);
-  let cut = 1;
-  server.fault = ({ method }) => (method === 'DELETE' && cut-- > 0 ? 'cut' : undefined);
-  await clock.settle(tab.erase());
-  assert.ok(server.ended.has(id));
-  assert.equal(tab.state.status, 'nobody');
-  assert.equal(server.created, 1);
-});
-
-test('what somebody waits for is given up after half a minute, and names what is wrong', async () => {
-  const { clock, server, browser } = world();
-  const tab = browser.tab();
-  await clock.settle(tab.guest());
-  server.fault = () => answer(503, { code: 'unavailable' });
-  const start = clock.now();
-  await assert.rejects(clock.settle(tab.deviceKeys.list()), { status: 503, code: 'unavailable', temporary: true });
-  assert.ok(clock.now() - start <= 30_000);
-});
-
-test('device keys are listed; the last way in needs force', async () => {
-  const { clock, browser } = world();
-  const tab = browser.tab();
-  await assert.rejects(clock.settle(tab.deviceKeys.list()), { code: 'nobody' });
-  await clock.settle(tab.guest());
-  const [{ thumbprint, current }] = await clock.settle(tab.deviceKeys.list());
-  assert.equal(current, true);
-  assert.equal(thumbprint, (await browser.facts()).key.thumbprint);
-  await assert.rejects(clock.settle(tab.deviceKeys.remove(thumbprint)), { code: 'last_way_in' });
-  await clock.settle(tab.deviceKeys.remove(thumbprint, { force: true }));
-  await assert.rejects(clock.settle(tab.refresh()), { ended: true });
-});
-
-test('a storage that fails later is told, and is not taken for a first visit', async () => {
-  const { clock, server, browser } = world();
-  const { id } = await clock.settle(browser.tab().guest());
-  const broken = new Proxy(browser.indexedDB, {
-    get: () => () => {
-      throw new DOMException('Internal error opening backing store', 'UnknownError');
-    },
-  });
-  browser.features.brokenDatabase = broken;
-  const tab = browser.tab();
-  await assert.rejects(clock.settle(tab.current()), { code: 'storage_failed', temporary: true });
-  const waiting = tab.guest();
-  await clock.pass(10_000);
-  assert.equal(server.created, 1);
-  assert.equal(tab.state.mode, undefined, 'no cookie instead');
-  waiting.catch(() => {});
-  tab.close();
-  browser.features.brokenDatabase = undefined;
-  assert.equal((await clock.settle(browser.tab().guest())).id, id);
-});
-
-test('site data that is cleared under an open page', async () => {
-  const { clock, server, browser } = world();
-  const tab = browser.tab();
-  await clock.settle(tab.guest());
-  await clock.settle(
-    new Promise((resolve, reject) => {
-      const request = browser.indexedDB.deleteDatabase(`passerby demo-spa ${server.origin}`);
-      request.onsuccess = resolve;
-      request.onerror = reject;
-    }),
-  );
-  await assert.rejects(clock.settle(tab.data.set('/name', 'Ada')), { code: 'left' });
-  assert.equal(tab.state.status, 'nobody');
-  assert.equal(server.created, 1);
-  await clock.settle(tab.data.set('/name', 'Ada'));
-  assert.equal(server.created, 2, 'the next change is the next visitor’s');
-});
-
-test('calls are told, for whoever watches', async () => {
-  const { clock, browser } = world();
-  const tab = browser.tab();
-  const calls = [];
-  tab.on('call', (call) => calls.push(call));
-  await clock.settle(tab.guest());
-  assert.deepEqual(calls.map(({ method, url, status }) => [method, new URL(url).pathname, status]), [['POST', '/v1/guests', 201]]);
 });

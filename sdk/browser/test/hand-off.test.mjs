@@ -115,7 +115,8 @@ test('line_18 answers that are lost on the way to the second device', async () =
     server.asksBeforeCreating = known;
     const offer = await clock.settle(first.handOff.create());
     let left = 2;
-    server.fault = ({ url }) => (url.endsWith('/guests/hand-off') && server.nonces.size && left-- > 0 ? 'cut' : undefined);
+    server.fault = ({ url }) =>
+      url.endsWith('/guests/hand-off') && server.nonces.size && left-- > 0 ? 'cut' : undefined;
     const taking = await clock.settle(second.handOff.take(offer.code));
     await clock.settle(first.handOff.confirm((await clock.settle(offer.asked())).id));
     // The answer that carries the tokens is given once, and this one is lost.
@@ -164,7 +165,9 @@ test('words bring the guest back; they are spent and replaced', async () => {
   await assert.rejects(clock.settle(first.refresh()), { ended: true }, 'the other device was signed out');
   assert.equal(server.created, 1);
   await clock.settle(second.recoveryCode.cancel());
-  await assert.rejects(clock.settle(new Browser(clock, server).tab().recover(outcome.recovery_code)), { code: 'invalid_code' });
+  await assert.rejects(clock.settle(new Browser(clock, server).tab().recover(outcome.recovery_code)), {
+    code: 'invalid_code',
+  });
 });
 
 test('a recovery that has to wait goes on with the same words, also after a reload; it can be stopped', async () => {
@@ -190,7 +193,8 @@ test('line_18 an answer to a recovery that is lost: the guest is here, with new 
   const { clock, server, first, second, id } = await world();
   const words = await clock.settle(first.recoveryCode.create());
   let left = 1;
-  server.fault = ({ url, headers }) => (url.endsWith('/recover') && headers.get('DPoP') && server.nonces.size > 0 && left-- > 0 ? 'cut' : undefined);
+  server.fault = ({ url, headers }) =>
+    url.endsWith('/recover') && headers.get('DPoP') && server.nonces.size > 0 && left-- > 0 ? 'cut' : undefined;
   const outcome = await clock.settle(second.recover(words));
   assert.equal(outcome.user.id, id);
   assert.equal(outcome.recovery_code, server.users.get(id).recovery);

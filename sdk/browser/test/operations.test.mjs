@@ -5,7 +5,12 @@ import { test } from 'node:test';
 
 import { build } from 'esbuild';
 
-const { outputFiles } = await build({ entryPoints: [new URL('../src/operations.ts', import.meta.url).pathname], bundle: true, format: 'esm', write: false });
+const { outputFiles } = await build({
+  entryPoints: [new URL('../src/operations.ts', import.meta.url).pathname],
+  bundle: true,
+  format: 'esm',
+  write: false,
+});
 const { view, find, same, checked } = await import(`data:text/javascript,${encodeURIComponent(outputFiles[0].text)}`);
 
 const DATA = { i: 5, f: 1.5, s: 'x', l: [1, 'a', { k: [2] }], o: { n: 7 }, z: null };
@@ -88,7 +93,8 @@ const TABLE = [
 
 test('the server’s table of operations', () => {
   for (const [op, path, operand, expected] of TABLE) {
-    const operation = op === 'unset' ? { op, path } : op === 'increment' ? { op, path, by: operand } : { op, path, value: operand };
+    const operation =
+      op === 'unset' ? { op, path } : op === 'increment' ? { op, path, by: operand } : { op, path, value: operand };
     // A harmless first operation shows that the batch goes together.
     const out = view(DATA, [[{ op: 'set', path: '/first', value: 1 }, operation]]);
     const name = JSON.stringify(operation);
@@ -99,13 +105,19 @@ test('the server’s table of operations', () => {
     }
   }
   assert.deepEqual(find(view(DATA, [[{ op: 'set', path: '/l/-', value: 9 }]]), '/l/3'), 9);
-  assert.deepEqual(view({ 'a/b': { '~': 1 } }, [[{ op: 'increment', path: '/a~1b/~0', by: 1 }]]), { 'a/b': { '~': 2 } });
+  assert.deepEqual(view({ 'a/b': { '~': 1 } }, [[{ op: 'increment', path: '/a~1b/~0', by: 1 }]]), {
+    'a/b': { '~': 2 },
+  });
 });
 
 test('what is shown shares nothing with what it was made of', () => {
   const data = { a: { b: 1 } };
   const batch = [{ op: 'set', path: '/list', value: [] }];
-  const first = view(data, [batch, [{ op: 'append', path: '/list', value: 1 }], [{ op: 'set', path: '/a/b', value: 2 }]]);
+  const first = view(data, [
+    batch,
+    [{ op: 'append', path: '/list', value: 1 }],
+    [{ op: 'set', path: '/a/b', value: 2 }],
+  ]);
   assert.deepEqual(first, { a: { b: 2 }, list: [1] });
   assert.deepEqual(data, { a: { b: 1 } });
   assert.deepEqual(batch[0].value, []);
@@ -114,7 +126,15 @@ test('what is shown shares nothing with what it was made of', () => {
 
 test('equal as JSON, and not otherwise', () => {
   assert.ok(same({ a: 1, b: [1, { c: null }] }, { b: [1, { c: null }], a: 1 }));
-  for (const [a, b] of [[[], {}], [{ a: undefined }, {}], [{ a: 1 }, { b: 1 }], [[1], [1, 2]], ['1', 1], [null, {}], [0, false]]) {
+  for (const [a, b] of [
+    [[], {}],
+    [{ a: undefined }, {}],
+    [{ a: 1 }, { b: 1 }],
+    [[1], [1, 2]],
+    ['1', 1],
+    [null, {}],
+    [0, false],
+  ]) {
     assert.equal(same(a, b), false, JSON.stringify([a, b]));
   }
 });

@@ -1,5 +1,5 @@
 """The examples of docs/verify.md, each a small API of its own, with tokens of an issuer whose keys are here and of the real
-server. `VERIFY_GO` names the built example in Go."""
+server; and examples/cart with the latter. `VERIFY_GO` and `CART_BIN` name the built ones."""
 
 import base64
 import hashlib
@@ -86,7 +86,9 @@ def issuer():
                 told.fetches += 1
                 body = {"keys": [key.jwk() for key in told.keys]}
             elif path == "/v1/epochs" and self.headers["authorization"] == "Bearer feed-key":
-                body = {"epochs": told.epochs, "cursor": "c"}
+                # in two pages, the second with what is new
+                first = "since" not in self.path
+                body = {"epochs": [], "cursor": "1", "more": True} if first else {"epochs": told.epochs, "cursor": "2"}
             else:
                 return self.send_error(404)
             body = json.dumps(body).encode()
@@ -110,13 +112,16 @@ COMMANDS = {
     "node": lambda: (["node", "server.js"], EXAMPLES / "node"),
     "python": lambda: ([sys.executable, "server.py"], EXAMPLES / "python"),
     "go": lambda: ([os.environ["VERIFY_GO"]], EXAMPLES / "go"),
+    "cart": lambda: ([Path(os.environ["CART_BIN"]).resolve()], EXAMPLES),
 }
+LANGUAGES = ["node", "python", "go"]
 
 
-def running(language, issuer, epochs_key, log):
+def running(language, issuer, epochs_key, log, prefix=""):
     port = free_port()
     command, folder = COMMANDS[language]()
-    environment = {**os.environ, "ISSUER": issuer, "AUDIENCE": API, "LISTEN": f"127.0.0.1:{port}", "EPOCHS_KEY": epochs_key}
+    told = {"ISSUER": issuer, "AUDIENCE": API, "LISTEN": f"127.0.0.1:{port}", "EPOCHS_KEY": epochs_key, "EPOCH_KEY": epochs_key}
+    environment = {**os.environ, **{prefix + name: value for name, value in told.items()}}
     with log.open("wb") as out:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=out)
     url = f"http://127.0.0.1:{port}"
@@ -136,16 +141,22 @@ def running(language, issuer, epochs_key, log):
     assert "Traceback" not in log.read_text() and "panic" not in log.read_text(), log.read_text()
 
 
-@pytest.fixture(scope="module", params=COMMANDS)
+@pytest.fixture(scope="module", params=LANGUAGES)
 def api(request, issuer, tmp_path_factory):
     """Behind the issuer whose keys are here."""
     yield from running(request.param, issuer.url, "feed-key", tmp_path_factory.mktemp("api") / "log")
 
 
-@pytest.fixture(scope="module", params=COMMANDS)
+@pytest.fixture(scope="module", params=LANGUAGES)
 def real_api(request, server, tmp_path_factory):
     """Behind the real server."""
     yield from running(request.param, server.issuer, ROOT_KEY, tmp_path_factory.mktemp("api") / "log")
+
+
+@pytest.fixture(scope="module")
+def cart(server, tmp_path_factory):
+    """examples/cart behind the real server."""
+    yield from running("cart", server.issuer, ROOT_KEY, tmp_path_factory.mktemp("cart") / "log", "CART_")
 
 
 def claims(issuer, **change):
@@ -330,28 +341,52 @@ def test_the_real_servers_guests(real_api, server):
     assert error(ask(real_api, machine["access_token"])) == LACKING, "nobody's but a client's"
 
 
-def test_the_real_servers_bound_tokens(real_api, server):
-    device, url = Key("ES256"), f"{server.origin}/v1/guests"
-    body = {"client_id": "demo-spa", "audience": API, "scope": "read:cart", "bind_tokens": True}
+def bound_guest(server, device, scope="read:cart"):
+    url = f"{server.origin}/v1/guests"
+    body = {"client_id": "demo-spa", "audience": API, "scope": scope, "bind_tokens": True}
     answer = httpx.post(url, json=body, headers={"dpop": device.proof("POST", url)})
     assert answer.status_code == 400 and answer.json()["code"] == "use_dpop_nonce", answer.text
     answer = httpx.post(url, json=body, headers={"dpop": device.proof("POST", url, nonce=answer.headers["dpop-nonce"])})
     assert answer.status_code == 201 and answer.json()["token_type"] == "DPoP", answer.text
-    token = answer.json()["access_token"]
+    return answer.json()["access_token"]
+
+
+def test_the_real_servers_bound_tokens(real_api, server):
+    device = Key("ES256")
+    token = bound_guest(server, device)
     assert error(ask(real_api, token)) == INVALID
     proof = device.proof("GET", real_api.url + "/cart", token)
     assert ask(real_api, token, scheme="DPoP", proof=proof).status_code == 200
     assert error(ask(real_api, token, scheme="DPoP", proof=proof)) == (401, "invalid_dpop_proof")
 
 
-def test_line_23_the_real_servers_revoke_all(real_api, server):
-    made = guest(server)
-    assert ask(real_api, made["access_token"]).status_code == 200
+def dies_by_revoke_all(api, server, made):
+    assert ask(api, made["access_token"]).status_code == 200
     path = f"{server.origin}/v1/users/{made['user']['id']}/revoke-all"
     answer = httpx.post(path, headers={"authorization": f"Bearer {ROOT_KEY}"})
     assert answer.status_code == 200, answer.text
     until = time.monotonic() + 60
-    while ask(real_api, made["access_token"]).status_code == 200:
+    while ask(api, made["access_token"]).status_code == 200:
         assert time.monotonic() < until
         time.sleep(0.1)
-    assert error(ask(real_api, made["access_token"])) == INVALID
+    assert error(ask(api, made["access_token"])) == INVALID
+
+
+def test_line_23_the_real_servers_revoke_all(real_api, server):
+    dies_by_revoke_all(real_api, server, guest(server))
+
+
+def test_the_cart(cart, server):
+    made = guest(server, scope="read:cart write:cart")
+    items, tea = cart.url + "/cart/items", {"sku": "tea", "quantity": 2}
+    answer = httpx.post(items, json=tea, headers={"authorization": f"Bearer {made['access_token']}"})
+    assert (answer.status_code, answer.json()) == (201, {"holder": "guest", "items": [tea]})
+    device = Key("EdDSA")
+    token = bound_guest(server, device, "read:cart write:cart")
+    for status in (201, 401):
+        proof = device.proof("POST", items, token)
+        scheme = "DPoP" if status == 201 else "Bearer"
+        answer = httpx.post(items, json=tea, headers={"authorization": f"{scheme} {token}", "dpop": proof})
+        assert answer.status_code == status, answer.text
+    assert ask(cart, guest(server)["access_token"]).json()["items"] == [], "a cart of one's own"
+    dies_by_revoke_all(cart, server, made)

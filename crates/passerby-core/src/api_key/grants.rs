@@ -43,9 +43,7 @@ pub(super) fn write(grants: &Grants) -> Box<str> {
     let kept = Kept {
         scopes: grants.scopes.as_ref().map(|list| list.iter().map(|s| s.as_str().into()).collect()),
         permissions: grants.permissions.as_ref().map(|list| {
-            list.iter()
-                .map(|(path, methods)| KeptPermission { path: path.clone(), methods: methods.clone() })
-                .collect()
+            list.iter().map(|(path, methods)| KeptPermission { path: path.clone(), methods: methods.clone() }).collect()
         }),
     };
     // it has no member that could fail
@@ -132,8 +130,7 @@ impl Grants {
         let own = self.permissions.as_deref().unwrap_or_default();
         let allowed = |path: &str, method: &str| {
             own.iter().any(|(p, methods)| {
-                covers(p, path)
-                    && methods.iter().any(|m| &**m == method || (method == "HEAD" && &**m == "GET"))
+                covers(p, path) && methods.iter().any(|m| &**m == method || (method == "HEAD" && &**m == "GET"))
             })
         };
         other.scopes.iter().flatten().all(|s| own_scopes.contains(s))

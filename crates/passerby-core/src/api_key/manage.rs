@@ -261,12 +261,7 @@ impl Passerby {
     /// # Errors
     /// As [`Passerby::api_key`]; [`Code::NotFound`]; [`Code::InvalidValue`] for the span; [`Code::InsufficientScope`]
     /// for a key that may do more, or lives longer, than the one by which it is rotated.
-    pub async fn rotate_api_key(
-        &self,
-        by: &Manager<'_>,
-        id: &str,
-        overlap: Option<&str>,
-    ) -> Result<MadeKey, Error> {
+    pub async fn rotate_api_key(&self, by: &Manager<'_>, id: &str, overlap: Option<&str>) -> Result<MadeKey, Error> {
         let (tenant, by) = self.manager(by, ApiScope::KeysWrite).await?;
         let now = self.now();
         let overlap = match overlap {

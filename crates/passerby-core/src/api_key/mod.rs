@@ -172,7 +172,10 @@ impl Passerby {
         let may = key.grants.may(scope, method, path) || (method == "HEAD" && key.grants.may(scope, "GET", path));
         if !may {
             let needed = scope.map_or(String::new(), |s| format!(": it needs the scope {}", s.as_str()));
-            return Err(Error::new(Code::InsufficientScope, format!("The API key has no permission for this{needed}.")));
+            return Err(Error::new(
+                Code::InsufficientScope,
+                format!("The API key has no permission for this{needed}."),
+            ));
         }
         Ok(key)
     }
@@ -181,19 +184,17 @@ impl Passerby {
         let read_at = self.clock.monotonic_millis();
         let changes = self.api_keys.changes.load(Ordering::Acquire);
         let fresh = |k: &Known| k.changes == changes && (0..FRESH_MS).contains(&(read_at - k.read_at));
-        let known = match self.api_keys.known.get(&hash).filter(fresh) {
-            Some(known) => known,
-            None => match self.store.api_key(hash).await? {
-                Some(row) => {
-                    let known = Known::of(&row, &hash, read_at, changes);
-                    self.api_keys.known.insert(hash, known.clone());
-                    known
-                }
-                None => {
-                    self.api_keys.known.remove(&hash);
-                    return Err(unknown());
-                }
-            },
+        let remembered = self.api_keys.known.get(&hash).filter(fresh);
+        let known = if let Some(known) = remembered {
+            known
+        } else {
+            let Some(row) = self.store.api_key(hash).await? else {
+                self.api_keys.known.remove(&hash);
+                return Err(unknown());
+            };
+            let known = Known::of(&row, &hash, read_at, changes);
+            self.api_keys.known.insert(hash, known.clone());
+            known
         };
         let key = ApiKey::clone(&known.key);
         // the tenant may have left the configuration
@@ -216,11 +217,7 @@ impl Passerby {
     /// # Errors
     /// [`Code::Unauthenticated`] without a credential; as [`Passerby::api_key`]; [`Code::InvalidToken`] for a key of
     /// another tenant than the one that path or host name.
-    pub(crate) async fn manager(
-        &self,
-        by: &Manager<'_>,
-        scope: ApiScope,
-    ) -> Result<(Arc<Tenant>, ApiKey), Error> {
+    pub(crate) async fn manager(&self, by: &Manager<'_>, scope: ApiScope) -> Result<(Arc<Tenant>, ApiKey), Error> {
         let key = match by {
             Manager::Key(caller, claim) => {
                 let text = claim.text.ok_or_else(|| Error::new(Code::Unauthenticated, "This needs an API key."))?;
@@ -300,7 +297,8 @@ mod tests {
         assert_eq!(b64::decode(&one.expose()[SHOWN + 1..]).unwrap().len(), 32);
         assert!(!format!("{one:?}").contains(&one.expose()[SHOWN..]));
         let shorter = &one.expose()[..LENGTH - 1];
-        for other in ["", "pbk_", "eyJhbGciOiJFUzI1NiJ9.e30.x", shorter, &format!("{shorter}é"), &format!("{shorter}.")] {
+        for other in ["", "pbk_", "eyJhbGciOiJFUzI1NiJ9.e30.x", shorter, &format!("{shorter}é"), &format!("{shorter}.")]
+        {
             assert!(!looks_like_ours(other), "{other}");
         }
     }

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::{Cursor, Entry, Page};
+use super::{Cursor, Entry, Page, page::Block};
 use crate::id::{TenantNo, UserId};
 
 /// So many raised epochs are remembered over all tenants, some 150 bytes each; older ones are read from the store.
@@ -44,7 +44,7 @@ pub(super) struct Log {
 /// What one tenant raised.
 #[derive(Default)]
 struct Raised {
-    seconds: BTreeMap<i64, Vec<Entry>>,
+    seconds: BTreeMap<i64, Arc<Block>>,
     /// How many were learnt.
     head: u64,
     streams: HashMap<u64, Arc<AtomicWaker>>,
@@ -120,7 +120,7 @@ impl Log {
         }
         if second >= self.forgotten {
             self.known.insert((tenant, entry.user), entry.epoch);
-            raised.seconds.entry(second).or_default().push(entry);
+            raised.seconds.entry(second).or_default().add(entry);
             self.len += 1;
         }
         while self.len > self.room {
@@ -137,7 +137,7 @@ impl Log {
     pub(super) fn forget_before(&mut self, second: i64) {
         for (tenant, raised) in &mut self.tenants {
             while let Some(first) = raised.seconds.first_entry().filter(|e| *e.key() < second) {
-                for entry in first.remove() {
+                for entry in first.remove().entries() {
                     self.len -= 1;
                     if self.known.get(&(*tenant, entry.user)) == Some(&entry.epoch) {
                         self.known.remove(&(*tenant, entry.user));
@@ -169,17 +169,18 @@ impl Log {
         }
     }
 
-    /// What a tenant raised from a second on, in whole seconds: once there are `most`, no further second that is safe. The
-    /// second from which to go on, where something was left.
-    pub(super) fn since(&self, tenant: TenantNo, from: i64, most: usize) -> (Vec<Entry>, Option<i64>) {
-        let mut entries = Vec::new();
-        for (&second, list) in self.tenants.get(&tenant).into_iter().flat_map(|r| r.seconds.range(from..)) {
-            if entries.len() >= most && second <= self.safe {
-                return (entries, Some(second));
+    /// What a tenant raised from a second on, a block for each second: once there are `most` raises, no further second
+    /// that is safe. The second from which to go on, where something was left.
+    pub(super) fn since(&self, tenant: TenantNo, from: i64, most: usize) -> (Vec<Arc<Block>>, Option<i64>) {
+        let (mut blocks, mut entries) = (Vec::new(), 0);
+        for (&second, block) in self.tenants.get(&tenant).into_iter().flat_map(|r| r.seconds.range(from..)) {
+            if entries >= most && second <= self.safe {
+                return (blocks, Some(second));
             }
-            entries.extend_from_slice(list);
+            entries += block.entries().len();
+            blocks.push(block.clone());
         }
-        (entries, None)
+        (blocks, None)
     }
 
     /// A stream begins; it is told what is learnt from here on. Its place.
@@ -229,13 +230,14 @@ impl Log {
         if (0..GAP).contains(&since) {
             return News::Soon(GAP - since);
         }
-        let part = Arc::new(Page::new(std::mem::take(&mut raised.pending), Cursor(safe), false));
+        let block = Block::new(std::mem::take(&mut raised.pending));
+        let part = Arc::new(Page::new(vec![block], Cursor(safe), false));
         raised.parts.push_back(part.clone());
         raised.next_part += 1;
         raised.parted_at = Some(now);
-        let mut entries: usize = raised.parts.iter().map(|p| p.entries.len()).sum();
+        let mut entries: usize = raised.parts.iter().map(|p| p.len()).sum();
         while raised.parts.len() > PARTS || (entries > PARTS_ENTRIES && raised.parts.len() > 1) {
-            entries -= raised.parts.pop_front().map_or(0, |p| p.entries.len());
+            entries -= raised.parts.pop_front().map_or(0, |p| p.len());
         }
         // others may have found nothing before this one made the part
         raised.wake();
@@ -262,8 +264,20 @@ mod tests {
         Entry { at: Timestamp::from_seconds(second), user, epoch, chosen_id: None }
     }
 
-    fn users(entries: &[Entry]) -> Vec<(u8, i32)> {
-        entries.iter().map(|e| (e.user.as_bytes()[0], e.epoch)).collect()
+    fn users<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<(u8, i32)> {
+        entries.into_iter().map(|e| (e.user.as_bytes()[0], e.epoch)).collect()
+    }
+
+    fn since(log: &Log, tenant: TenantNo, from: i64) -> Vec<(u8, i32)> {
+        let (blocks, next) = log.since(tenant, from, usize::MAX);
+        assert_eq!(next, None);
+        users(blocks.iter().flat_map(|b| b.entries()))
+    }
+
+    /// How many, and where to go on.
+    fn four(log: &Log, from: i64) -> (usize, Option<i64>) {
+        let (blocks, next) = log.since(A, from, 4);
+        (blocks.iter().map(|b| b.entries().len()).sum(), next)
     }
 
     #[test]
@@ -273,13 +287,13 @@ mod tests {
         for again in [entry(1, 2, 100), entry(1, 2, 101), entry(1, 1, 105)] {
             log.learn(A, again);
         }
-        assert_eq!(users(&log.since(A, 0, 10).0), [(1, 2)]);
+        assert_eq!(since(&log, A, 0), [(1, 2)]);
         assert_eq!(log.state(A).head, 1);
         log.learn(A, entry(1, 3, 99));
-        assert_eq!(users(&log.since(A, 0, 10).0), [(1, 3), (1, 2)], "by second, not by arrival");
+        assert_eq!(since(&log, A, 0), [(1, 3), (1, 2)], "by second, not by arrival");
         log.learn(B, entry(1, 1, 99));
-        assert_eq!(users(&log.since(B, 0, 10).0), [(1, 1)], "another tenant's user of the same id");
-        assert_eq!(users(&log.since(A, 100, 10).0), [(1, 2)]);
+        assert_eq!(since(&log, B, 0), [(1, 1)], "another tenant's user of the same id");
+        assert_eq!(since(&log, A, 100), [(1, 2)]);
     }
 
     #[test]
@@ -293,7 +307,7 @@ mod tests {
         }
         assert!(log.len <= 10 && log.known.len() == log.len, "{} {}", log.len, log.known.len());
         let whole = log.state(A).whole_from;
-        assert_eq!(users(&log.since(A, whole, 100).0), [(192, 1), (194, 1), (196, 1), (198, 1)]);
+        assert_eq!(since(&log, A, whole), [(192, 1), (194, 1), (196, 1), (198, 1)]);
         // what is older than memory is not taken up again, and what is forgotten may be learnt again
         let head = log.state(A).head;
         log.learn(A, entry(1, 1, whole - 1));
@@ -309,12 +323,9 @@ mod tests {
             log.learn(A, entry(n, 1, 100 + i64::from(n / 3)));
         }
         log.was_read(0, 105, 0);
-        let (first, next) = log.since(A, 0, 4);
-        assert_eq!((first.len(), next), (6, Some(102)));
-        let (second, next) = log.since(A, 102, 4);
-        assert_eq!((second.len(), next), (6, Some(104)));
-        let (third, next) = log.since(A, 104, 4);
-        assert_eq!((third.len(), next), (18, None), "what may still change is always told to its end");
+        assert_eq!(four(&log, 0), (6, Some(102)));
+        assert_eq!(four(&log, 102), (6, Some(104)));
+        assert_eq!(four(&log, 104), (18, None), "what may still change is always told to its end");
     }
 
     #[test]
@@ -328,14 +339,14 @@ mod tests {
         log.learn(A, entry(1, 1, 100));
         log.learn(B, entry(2, 1, 100));
         let News::Part(part, place) = log.news(A, place, 10) else { panic!("at once") };
-        assert_eq!(users(&part.entries), [(1, 1)]);
+        assert_eq!(users(part.entries()), [(1, 1)]);
         let News::Part(same, other) = log.news(A, other, 11) else { panic!("the same") };
         assert!(Arc::ptr_eq(&part, &same));
         log.learn(A, entry(3, 1, 100));
         log.learn(A, entry(4, 1, 100));
         assert!(matches!(log.news(A, place, 10 + GAP / 2), News::Soon(ms) if ms == GAP / 2));
         let News::Part(part, _) = log.news(A, place, 10 + GAP) else { panic!("after the gap") };
-        assert_eq!(users(&part.entries), [(3, 1), (4, 1)]);
+        assert_eq!(users(part.entries()), [(3, 1), (4, 1)]);
         for n in 5..90u8 {
             log.learn(A, entry(n, 1, 100));
             let now = 1000 + i64::from(n) * GAP;

@@ -19,12 +19,12 @@ use quick_cache::sync::Cache;
 
 use self::{
     log::Log,
-    page::{Basis, Weigh, cursor_after},
+    page::{Basis, Block, Weigh, cursor_after},
 };
 use crate::{
     Error, Timestamp,
     id::{TenantNo, UserId},
-    passerby::Passerby,
+    passerby::{Passerby, yield_once},
 };
 
 pub use self::{
@@ -45,14 +45,14 @@ const DUE: i64 = 2_000;
 /// What was not read for so long is no longer answered from memory. Milliseconds.
 const STALE: i64 = 15_000;
 
-/// Rows of one read of the store.
-const ROWS: u32 = 5_000;
+/// Rows of one read of the store. An engine may read on the thread that serves requests: none shall wait long for it.
+const ROWS: u32 = 1_000;
 
 /// Raises in one answer, but all of a second, and all that may still change.
 const PAGE: usize = 10_000;
 
 /// Reads of the store for one answer: of many tenants, one may have raised little.
-const READS: u32 = 8;
+const READS: u32 = 40;
 
 /// So many bytes of answers are remembered.
 const ANSWERS: u64 = 64 << 20;
@@ -76,7 +76,8 @@ impl Default for Epochs {
     fn default() -> Self {
         Self {
             log: Mutex::default(),
-            pages: Cache::with_weighter(512, ANSWERS, Weigh),
+            // for so few, it is not divided: a long answer must fit
+            pages: Cache::with_weighter(32, ANSWERS, Weigh),
             reading: AtomicBool::new(false),
             asking: AsyncMutex::new(()),
             reads: AtomicU64::new(0),
@@ -150,9 +151,9 @@ impl Passerby {
                 if let Some(page) = self.epochs.pages.get(&key).filter(fits) {
                     return Ok(page);
                 }
-                let (entries, next) = log.since(tenant, from, PAGE);
-                let cursor = next.map_or_else(|| cursor_after(&entries, from, state.safe), Cursor);
-                let page = Page::new(entries, cursor, next.is_some()).on(Basis::Memory(state, monotonic));
+                let (blocks, next) = log.since(tenant, from, PAGE);
+                let cursor = next.map_or_else(|| cursor_after(blocks.is_empty(), from, state.safe), Cursor);
+                let page = Page::new(blocks, cursor, next.is_some()).on(Basis::Memory(state, monotonic));
                 self.epochs.pages.insert(key, page.clone());
                 return Ok(page);
             }
@@ -191,10 +192,11 @@ impl Passerby {
                 next = Some(at);
                 break;
             }
+            yield_once().await;
         }
-        let cursor = next.map_or_else(|| cursor_after(&entries, from, safe), Cursor);
+        let cursor = next.map_or_else(|| cursor_after(entries.is_empty(), from, safe), Cursor);
         let basis = if next.is_some() { Basis::Settled } else { Basis::Present(monotonic, number) };
-        let page = Page::new(entries, cursor, next.is_some()).on(basis);
+        let page = Page::new(vec![Block::new(entries)], cursor, next.is_some()).on(basis);
         self.epochs.pages.insert(key, page.clone());
         Ok(page)
     }
@@ -244,6 +246,7 @@ impl Passerby {
             if whole {
                 break;
             }
+            yield_once().await;
         }
         let mut log = self.epochs.log();
         log.was_read(from, safe, monotonic);

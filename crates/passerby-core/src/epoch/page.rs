@@ -60,11 +60,18 @@ impl fmt::Display for Cursor {
     }
 }
 
+/// Raises that stand together: of one second, or of one part of a stream. What a door writes of them is written once,
+/// however many answers they stand in.
+#[derive(Debug, Default)]
+pub(super) struct Block {
+    entries: Vec<Entry>,
+    dressed: OnceLock<Dressed>,
+}
+
 /// Some raised epochs and where to go on. Shared by all who ask for the same.
 #[derive(Debug)]
 pub struct Page {
-    /// The raises.
-    pub entries: Box<[Entry]>,
+    blocks: Box<[Arc<Block>]>,
     /// Where to go on.
     pub cursor: Cursor,
     /// The page was cut; the rest is to be asked for at once.
@@ -73,13 +80,44 @@ pub struct Page {
     dressed: OnceLock<Dressed>,
 }
 
-/// A page as a door writes it.
+/// Raises as a door writes them.
 #[derive(Debug, Clone)]
 pub struct Dressed {
-    /// Its bytes.
+    /// The bytes.
     pub body: Arc<[u8]>,
     /// A short hash of them.
     pub tag: [u8; 16],
+}
+
+impl Dressed {
+    fn new(body: Vec<u8>, tagged: &[u8]) -> Self {
+        let mut tag = [0; 16];
+        tag.copy_from_slice(&sha256(tagged)[..16]);
+        Self { body: body.into(), tag }
+    }
+}
+
+impl Block {
+    pub(super) fn new(entries: Vec<Entry>) -> Arc<Self> {
+        Arc::new(Self { entries, dressed: OnceLock::new() })
+    }
+
+    /// Adds a raise; answers that hold the block already stay as they are.
+    pub(super) fn add(self: &mut Arc<Self>, entry: Entry) {
+        if let Some(block) = Arc::get_mut(self) {
+            block.dressed = OnceLock::new();
+            block.entries.push(entry);
+        } else {
+            let mut entries = Vec::with_capacity(self.entries.len() + 64);
+            entries.extend_from_slice(&self.entries);
+            entries.push(entry);
+            *self = Self::new(entries);
+        }
+    }
+
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
 }
 
 /// How long an answer is the same.
@@ -96,21 +134,49 @@ pub(super) enum Basis {
 }
 
 impl Page {
-    pub(super) fn new(entries: Vec<Entry>, cursor: Cursor, more: bool) -> Self {
-        Self { entries: entries.into(), cursor, more, basis: Basis::Part, dressed: OnceLock::new() }
+    pub(super) fn new(blocks: Vec<Arc<Block>>, cursor: Cursor, more: bool) -> Self {
+        Self { blocks: blocks.into(), cursor, more, basis: Basis::Part, dressed: OnceLock::new() }
     }
 
     pub(super) fn on(self, basis: Basis) -> Arc<Self> {
         Arc::new(Self { basis, ..self })
     }
 
-    /// The page as the door writes it: written once for all who ask.
-    pub fn dressed(&self, write: impl FnOnce(&Self) -> Vec<u8>) -> &Dressed {
+    /// The raises.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.blocks.iter().flat_map(|block| &block.entries)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.blocks.iter().map(|block| block.entries.len()).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.iter().all(|block| block.entries.is_empty())
+    }
+
+    /// The page as the door writes it, once for all who ask: `block` writes raises that stand together, at least one,
+    /// `page` puts together what it wrote.
+    pub fn dressed(
+        &self,
+        block: impl Fn(&[Entry]) -> Vec<u8>,
+        page: impl FnOnce(&Self, &[&[u8]]) -> Vec<u8>,
+    ) -> &Dressed {
         self.dressed.get_or_init(|| {
-            let body = write(self);
-            let mut tag = [0; 16];
-            tag.copy_from_slice(&sha256(&body)[..16]);
-            Dressed { body: body.into(), tag }
+            let written = |b: &Block| {
+                let body = block(&b.entries);
+                let tag = sha256(&body);
+                Dressed::new(body, &tag)
+            };
+            let blocks = self.blocks.iter().filter(|b| !b.entries.is_empty());
+            let blocks: Vec<&Dressed> = blocks.map(|b| b.dressed.get_or_init(|| written(b))).collect();
+            let bodies: Vec<&[u8]> = blocks.iter().map(|d| &*d.body).collect();
+            // of the hashes: hashing a long answer takes as long as sending it
+            let mut tagged = format!("{} {} ", self.cursor, self.more).into_bytes();
+            tagged.extend(blocks.iter().flat_map(|d| d.tag));
+            Dressed::new(page(self, &bodies), &tagged)
         })
     }
 
@@ -119,7 +185,7 @@ impl Page {
         let young = |at: i64| (0..SAME).contains(&(now - at));
         match self.basis {
             Basis::Part => false,
-            Basis::Memory(then, at) => then == state || (self.entries.len() > SMALL && young(at)),
+            Basis::Memory(then, at) => then == state || (young(at) && self.len() > SMALL),
             Basis::Present(at, _) => young(at),
             Basis::Settled => true,
         }
@@ -137,8 +203,8 @@ impl Page {
 }
 
 /// Where to go on after a page that tells everything from `from` to the present.
-pub(super) fn cursor_after(entries: &[Entry], from: i64, safe: i64) -> Cursor {
-    Cursor(if entries.is_empty() && safe - from < KEEP { from } else { safe.max(from) })
+pub(super) fn cursor_after(nothing: bool, from: i64, safe: i64) -> Cursor {
+    Cursor(if nothing && safe - from < KEEP { from } else { safe.max(from) })
 }
 
 #[derive(Debug, Clone)]
@@ -146,9 +212,9 @@ pub(super) struct Weigh;
 
 impl Weighter<(TenantNo, i64), Arc<Page>> for Weigh {
     fn weight(&self, _: &(TenantNo, i64), page: &Arc<Page>) -> u64 {
-        // an entry and its text
+        // an entry and its text, though pages share them
         let of_entry = |e: &Entry| 180 + 2 * e.chosen_id.as_ref().map_or(0, |id| id.len() as u64);
-        256 + page.entries.iter().map(of_entry).sum::<u64>()
+        256 + page.entries().map(of_entry).sum::<u64>()
     }
 }
 
@@ -187,20 +253,52 @@ mod tests {
         }
     }
 
+    fn entry(user: u8) -> Entry {
+        Entry { at: Timestamp::default(), user: UserId::from_bytes([user; 16]), epoch: 1, chosen_id: None }
+    }
+
+    fn text(page: &Page) -> (String, [u8; 16]) {
+        let block = |entries: &[Entry]| entries.iter().map(|e| e.user.as_bytes()[0]).collect();
+        let dressed =
+            page.dressed(block, |page, blocks| [&blocks.join(&b','), page.cursor.to_string().as_bytes()].concat());
+        (String::from_utf8(dressed.body.to_vec()).unwrap(), dressed.tag)
+    }
+
     #[test]
-    fn a_page_is_written_once() {
-        let page = Page::new(Vec::new(), Cursor(7), false);
-        let first = page.dressed(|_| b"one".to_vec()).clone();
-        let again = page.dressed(|_| b"two".to_vec());
-        assert_eq!((&*again.body, again.tag), (&b"one"[..], first.tag));
-        assert_ne!(Page::new(Vec::new(), Cursor(7), false).dressed(|_| b"two".to_vec()).tag, first.tag);
+    fn raises_are_written_once_and_pages_tell_themselves_apart() {
+        let mut block = Block::new(vec![entry(b'a'), entry(b'b')]);
+        let (other, none) = (Block::new(vec![entry(b'c')]), Block::new(Vec::new()));
+        let page = Page::new(vec![block.clone(), none, other.clone()], Cursor(7), false);
+        let (body, tag) = text(&page);
+        assert_eq!((&*body, page.len(), page.is_empty()), ("ab,ce1-7", 3, false));
+        let written: Vec<_> = page.blocks.iter().filter_map(|b| b.dressed.get()).map(|d| d.body.as_ptr()).collect();
+        assert_eq!(written.len(), 2);
+        // another page of the same block takes what was written
+        let same = Page::new(vec![block.clone(), other.clone()], Cursor(7), false);
+        assert_eq!(text(&same), (body.clone(), tag));
+        assert_eq!(same.blocks[0].dressed.get().unwrap().body.as_ptr(), written[0]);
+        // and keeps it when the block grows
+        block.add(entry(b'd'));
+        assert_eq!(text(&page), (body, tag));
+        let grown = Page::new(vec![block.clone(), other.clone()], Cursor(7), false);
+        assert_eq!(text(&grown).0, "abd,ce1-7");
+        drop((grown, page, same));
+        block.add(entry(b'e'));
+        assert!(block.dressed.get().is_none(), "a block that grew in place is written anew");
+        let tags = [
+            tag,
+            text(&Page::new(vec![block, other.clone()], Cursor(7), false)).1,
+            text(&Page::new(vec![other.clone()], Cursor(7), true)).1,
+            text(&Page::new(vec![other.clone()], Cursor(8), false)).1,
+            text(&Page::new(vec![other], Cursor(7), false)).1,
+        ];
+        assert!((0..5).all(|n| !tags[..n].contains(&tags[n])));
     }
 
     #[test]
     fn whoever_learns_nothing_keeps_the_cursor_for_a_while() {
-        assert_eq!(cursor_after(&[], 100, 130), Cursor(100));
-        assert_eq!(cursor_after(&[], 100, 160), Cursor(160));
-        let entry = Entry { at: Timestamp::default(), user: UserId::from_bytes([0; 16]), epoch: 1, chosen_id: None };
-        assert_eq!(cursor_after(&[entry], 100, 130), Cursor(130));
+        assert_eq!(cursor_after(true, 100, 130), Cursor(100));
+        assert_eq!(cursor_after(true, 100, 160), Cursor(160));
+        assert_eq!(cursor_after(false, 100, 130), Cursor(130));
     }
 }

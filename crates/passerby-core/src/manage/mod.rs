@@ -211,12 +211,7 @@ impl Passerby {
     ///
     /// # Errors
     /// As [`Passerby::api_key`]; [`Code::NotFound`]; [`Code::Data`]; [`Code::PreconditionFailed`].
-    pub async fn change_user(
-        &self,
-        by: &Manager<'_>,
-        id: &str,
-        patch: UserPatch<'_>,
-    ) -> Result<ManagedUser, Error> {
+    pub async fn change_user(&self, by: &Manager<'_>, id: &str, patch: UserPatch<'_>) -> Result<ManagedUser, Error> {
         let (tenant, _) = self.manager(by, ApiScope::UsersWrite).await?;
         let act = Act::Manage(Box::new(ManageUser {
             user: self.secrets_of(tenant.no)?.key_of(id),

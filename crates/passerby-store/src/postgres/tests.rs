@@ -22,7 +22,7 @@ use passerby_testkit::{
 use tokio::{task::yield_now, time::Instant};
 
 use super::*;
-use passerby_core::port::{EditProfile, Half};
+use passerby_core::port::{EditProfile, Half, Turn};
 
 /// A migrated database of its own.
 pub(super) struct Place {
@@ -104,6 +104,14 @@ pub(super) fn guest(place: &Place) -> Box<NewGuest> {
     Box::new(NewGuest { user, session, items: Vec::new() })
 }
 
+/// A look-up of the guest that nobody else has.
+fn look_up(guest: &NewGuest) -> LookUp {
+    let mut hash = [0; 32];
+    hash[..16].copy_from_slice(guest.user.id.as_bytes());
+    let (user, session) = (guest.user.id, guest.session.id);
+    LookUp { kind: LookUpKind::DeviceKey, hash, user, session, body: [0; 32], ends_at: Timestamp::MAX }
+}
+
 /// Waits until a counter is there, at most a minute.
 async fn reaches(counter: &AtomicUsize, goal: usize) {
     let give_up = Instant::now() + Duration::from_mins(1);
@@ -130,9 +138,18 @@ async fn a_server_goes_away_in_mid_load_and_comes_back() {
             tokio::spawn(async move {
                 while !stop.load(SeqCst) {
                     let guest = guest(&place);
-                    // most by the writer of groups, some each in a transaction of its own
+                    // most by the writer of groups, some each in a transaction of its own, some spend what nobody else has
                     let outcome = match i {
                         0 => place.commit(Some(guest.clone()), Act::Keep).await,
+                        1 => place.commit(None, Act::Create(guest.clone(), vec![look_up(&guest)])).await,
+                        2 => match place.store.spend(place.tenant, look_up(&guest).hash, at(70_000)).await {
+                            Ok(spent) => {
+                                assert!(spent, "nobody had it");
+                                done.fetch_add(1, SeqCst);
+                                continue;
+                            }
+                            Err(e) => Err(e.into()),
+                        },
                         _ => place.commit(None, Act::Create(guest.clone(), Vec::new())).await,
                     };
                     match outcome {
@@ -180,6 +197,10 @@ async fn a_server_goes_away_in_mid_load_and_comes_back() {
         let found = place.standing(&guest).await.unwrap();
         assert_eq!(found.session(guest.session.id), Some(&guest.session), "acknowledged means stored");
     }
+    // nor is anything stored by half: a look-up leads to somebody
+    let db = connect(&place.url).await.unwrap();
+    let sql = "SELECT count(*) FROM look_ups l LEFT JOIN users u USING(tenant, user_id) WHERE u.user_id IS NULL";
+    assert_eq!(db.query_one(sql, &[]).await.unwrap().get::<_, i64>(0), 0);
     place.store.close().await;
 }
 
@@ -258,6 +279,70 @@ async fn a_row_that_somebody_holds_is_waited_for_only_so_long() {
     place.standing(&guest).await.unwrap();
     holder.batch_execute("COMMIT").await.unwrap();
     place.commit(None, Act::Edit(Box::new(edit))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_raised_epoch_comes_soon_or_not_at_all() {
+    let place = Place::new().await;
+    let guest = guest(&place);
+    let user = guest.user.id;
+    place.commit(None, Act::Create(guest.clone(), Vec::new())).await.unwrap();
+    // each attempt takes long, and is then undone for the sake of another one; a sequence counts on all the same
+    let db = connect(&place.url).await.unwrap();
+    db.batch_execute(
+        "CREATE SEQUENCE attempts;
+         CREATE FUNCTION never() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           PERFORM nextval('attempts'), pg_sleep(2);
+           RAISE EXCEPTION USING ERRCODE = '40001';
+         END $$;
+         CREATE TRIGGER never BEFORE INSERT ON epochs FOR EACH ROW EXECUTE FUNCTION never()",
+    )
+    .await
+    .unwrap();
+    let raise = || Act::Turn(Box::new(Turn { raise: true, ..Turn::of(user, 0) }));
+    let (raised, erased) = futures_util::future::join(
+        place.commit(None, raise()),
+        place.commit(None, Act::Erase { user: self::guest(&place).user.id, mark_until: at(1000) }),
+    )
+    .await;
+    for outcome in [raised, erased] {
+        assert!(outcome.as_ref().is_err_and(is_unavailable), "{outcome:?}");
+    }
+    let attempts: i64 = db.query_one("SELECT last_value FROM attempts", &[]).await.unwrap().get(0);
+    assert!((2..=10).contains(&attempts), "{attempts}: at most five each, and not the nine that others may have");
+    // nothing of it comes later, and then it can be done
+    db.batch_execute("DROP TRIGGER never ON epochs").await.unwrap();
+    assert_eq!(place.standing(&guest).await.unwrap().user.map(|u| u.epoch), Some(0));
+    place.commit(None, raise()).await.unwrap();
+    assert_eq!(place.store.epochs(at(0), 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_lost_between_batches_of_proofs_costs_nobody_an_error() {
+    let place = Place::new().await;
+    let db = connect(&place.url).await.unwrap();
+    for n in 0..5u8 {
+        assert!(place.store.spend(place.tenant, [n; 32], at(70_000)).await.unwrap());
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                   WHERE datname = current_database() AND application_name = 'passerby'";
+        assert!(!db.query(sql, &[]).await.unwrap().is_empty());
+    }
+    for n in 0..5u8 {
+        assert!(!place.store.spend(place.tenant, [n; 32], at(70_000)).await.unwrap_or(false));
+    }
+}
+
+#[tokio::test]
+async fn a_proof_that_cannot_be_noted_is_not_spent() {
+    let place = Place::new().await;
+    let db = connect(&place.url).await.unwrap();
+    db.batch_execute("ALTER TABLE spent_proofs RENAME TO elsewhere").await.unwrap();
+    let all = (0..50u8).map(|n| place.store.spend(place.tenant, [n; 32], at(70_000)));
+    for outcome in futures_util::future::join_all(all).await {
+        assert!(outcome.is_err(), "{outcome:?}");
+    }
+    db.batch_execute("ALTER TABLE elsewhere RENAME TO spent_proofs").await.unwrap();
+    assert!(place.store.spend(place.tenant, [0; 32], at(70_000)).await.unwrap());
 }
 
 #[tokio::test]

@@ -10,7 +10,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     error::{Refused, is_taken},
-    manage, rows, turns,
+    manage, rows,
+    sweep::sweep,
+    turns,
 };
 
 pub(super) type Done = Result<Committed, Refused>;
@@ -411,44 +413,6 @@ fn add_signing_key(db: &Connection, key: &SigningKeyRow) -> Done {
             key.sealed,
         ]),
     )
-}
-
-/// The partial indexes are found by their own conditions.
-fn sweep(db: &Connection, at: Timestamp, limit: u32, epochs_before: Timestamp) -> Done {
-    let (at, epochs_before) = (at.millis(), epochs_before.millis());
-    let mut swept = 0;
-    for (sql, end) in [
-        (
-            "DELETE FROM operation_keys WHERE (tenant,user_id,hash) IN
-               (SELECT tenant,user_id,hash FROM operation_keys WHERE ends_at <= ?1 ORDER BY ends_at LIMIT ?2)",
-            at,
-        ),
-        (
-            "DELETE FROM items WHERE (tenant,user_id,kind,id) IN
-               (SELECT tenant,user_id,kind,id FROM items WHERE ends_at <= ?1 AND ends_at < 253402207200000
-                ORDER BY ends_at LIMIT ?2)",
-            at,
-        ),
-        (
-            "DELETE FROM look_ups WHERE (tenant,kind,hash) IN
-               (SELECT tenant,kind,hash FROM look_ups WHERE ends_at <= ?1 AND ends_at < 253402207200000
-                ORDER BY ends_at LIMIT ?2)",
-            at,
-        ),
-        (
-            "DELETE FROM marks WHERE (tenant,user_id,id) IN
-               (SELECT tenant,user_id,id FROM marks WHERE ends_at <= ?1 ORDER BY ends_at LIMIT ?2)",
-            at,
-        ),
-        (
-            "DELETE FROM epochs WHERE (tenant,at,user_id) IN
-               (SELECT tenant,at,user_id FROM epochs WHERE at < ?1 ORDER BY at LIMIT ?2)",
-            epochs_before,
-        ),
-    ] {
-        swept += db.prepare_cached(sql)?.execute((end, limit))?;
-    }
-    Ok(Committed::Swept(swept as u64))
 }
 
 /// Numbers a tenant, unless it has a number.

@@ -11,6 +11,7 @@ mod queue;
 mod reader;
 mod rows;
 mod spent;
+mod sweep;
 mod turns;
 mod writer;
 

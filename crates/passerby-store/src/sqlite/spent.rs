@@ -8,7 +8,7 @@ use std::{
 
 use passerby_core::{Timestamp, id::TenantNo};
 
-/// No proof is remembered for longer than this, in milliseconds; the core asks for some 70 s. A generation takes what
+/// No proof is remembered for longer than this, in milliseconds; the core asks for some 80 s. A generation takes what
 /// comes while the latest end that was asked for moves on by so much. When one is forgotten the latest end has moved by
 /// as much again, so the time itself is past the end of all that was in it.
 const LONGEST: i64 = 120_000;

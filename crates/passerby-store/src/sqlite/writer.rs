@@ -178,3 +178,39 @@ fn one(db: &Connection, work: &Work) -> rusqlite::Result<Outcome> {
     }
     Ok(Err(refused))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use passerby_core::{
+        Timestamp,
+        id::{TenantNo, UserId},
+        port::Change,
+    };
+
+    use super::*;
+
+    #[test]
+    fn what_was_due_before_its_turn_came_is_not_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let Ok(db) = super::super::migrate::writer(&folder.path().join("due.db"), None) else { panic!("not opened") };
+        let now = Instant::now();
+        let erase = |due| {
+            let act = Act::Erase { user: UserId::from_bytes([due; 16]), mark_until: Timestamp::MAX };
+            let due =
+                [None, Some(now - Duration::from_millis(1)), Some(now + Duration::from_hours(1))][usize::from(due)];
+            Work::Change(TenantNo(1), Change { at: Timestamp::MAX, keep: None, act }, due)
+        };
+        let work = [erase(0), erase(1), erase(2)];
+        let mut outcomes = [const { Ok(Committed::Done) }; 3];
+        write(&db, &work, &mut outcomes).unwrap();
+        let late = matches!(outcomes[1], Err(CommitError::Store(StoreError::Unavailable(_))));
+        assert!(outcomes[0].is_ok() && late && outcomes[2].is_ok(), "{outcomes:?}");
+        let erased: Vec<u8> = db
+            .prepare("SELECT user_id FROM epochs ORDER BY user_id")
+            .and_then(|mut s| s.query_map([], |r| r.get::<_, [u8; 16]>(0).map(|id| id[0]))?.collect())
+            .unwrap();
+        assert_eq!(erased, [0, 2]);
+    }
+}

@@ -186,7 +186,10 @@ pub(crate) async fn an_erased_guest_is_known_by_its_key_for_a_while(h: &Harness)
     // twice in a second: the greater one
     t.done(2900, Act::Erase { user, mark_until: at(5000) }).await;
     let raised = t.store.epochs(Timestamp::default(), 10).await.unwrap();
-    assert_eq!(raised.iter().find(|e| e.user == user).map(|e| (e.epoch, e.chosen_id.as_deref())), Some((4, Some("Käthe"))));
+    assert_eq!(
+        raised.iter().find(|e| e.user == user).map(|e| (e.epoch, e.chosen_id.as_deref())),
+        Some((4, Some("Käthe")))
+    );
 }
 
 pub(crate) async fn turning_and_erasing_at_once(h: &Harness) {

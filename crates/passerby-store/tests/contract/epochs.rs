@@ -23,7 +23,8 @@ pub(crate) async fn raised_epochs_are_told_in_order(h: &Harness) {
     assert_eq!(read(0, 10).await, []);
     let mut all = Vec::new();
     // commits that finish out of order; five in one second
-    for (t, ms) in [(&a, 5_999), (&b, 1_000), (&a, 3_001), (&a, 3_002), (&b, 3_999), (&a, 3_500), (&b, 3_000), (&b, 0)] {
+    for (t, ms) in [(&a, 5_999), (&b, 1_000), (&a, 3_001), (&a, 3_002), (&b, 3_999), (&a, 3_500), (&b, 3_000), (&b, 0)]
+    {
         all.push(raise(t, ms).await);
     }
     all.sort_by_key(|e| (e.at, e.tenant, e.user));

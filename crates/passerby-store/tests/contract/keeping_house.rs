@@ -1,13 +1,17 @@
 //! Numbers, signing keys, values of the store, sweeping, and tenants beside each other.
 
 use passerby_core::{
+    Timestamp,
     id::TenantNo,
-    model::{KeyPurpose, LookUpKind, SigningKeyRow},
-    port::{Act, Committed, Touch},
+    model::{Item, KeyPurpose, LookUp, LookUpKind, SigningKeyRow},
+    port::{Act, Change, Committed, Touch, Turn},
 };
 use uuid::Uuid;
 
-use crate::support::{DAY, Harness, at, increment, look_up, operation_key, refused, side_by_side, sweep};
+use crate::{
+    support::{DAY, Harness, at, increment, look_up, operation_key, refused, side_by_side, sweep},
+    turns::{device_key, found_by, put},
+};
 
 pub(crate) async fn numbers_are_made_once(h: &Harness) {
     let store = &h.store;
@@ -110,6 +114,24 @@ pub(crate) async fn sweeping_removes_what_has_ended(h: &Harness) {
     assert!(t.standing(user, session).await.user.is_some(), "guests are not swept");
 }
 
+pub(crate) async fn what_never_ends_is_not_swept(h: &Harness) {
+    let t = h.tenant(1).await;
+    let (user, session) = t.stored().await;
+    let mut add = Turn::of(user, 0);
+    for (n, ends_at) in [(1, at(50)), (2, at(60)), (3, Timestamp::MAX)] {
+        let item = Item { ends_at, ..device_key(n) };
+        add.look_ups.push(LookUp { ends_at, ..found_by(&item, user, session) });
+        add.items.push(put(item, None));
+    }
+    t.done(0, Act::Turn(Box::new(add))).await;
+    assert_eq!(t.done(50, sweep(10)).await, Committed::Swept(2));
+    assert_eq!(t.done(60, sweep(10)).await, Committed::Swept(2));
+    let everything = Change { at: Timestamp::MAX, keep: None, act: sweep(10) };
+    assert_eq!(t.store.commit(t.no, everything).await.unwrap(), Committed::Swept(0));
+    assert_eq!(t.store.items(t.no, user, None).await.unwrap(), [device_key(3)]);
+    assert!(t.store.look_up(t.no, LookUpKind::DeviceKey, [3; 32]).await.unwrap().is_some());
+}
+
 pub(crate) async fn tenants_do_not_see_each_other(h: &Harness) {
     let (a, b) = (h.tenant(1).await, h.tenant(2).await);
     let guest = a.guest();
@@ -133,6 +155,13 @@ pub(crate) async fn tenants_do_not_see_each_other(h: &Harness) {
     a.done(2, Act::Rotate { user, session, from: 0, to: 1 }).await;
     a.done(3, Act::Touch(vec![Touch { tenant: a.no, user, session, at: at(3) }])).await;
     a.done(4, Act::DenyToken { user, session, jti: [1; 16], until: at(DAY) }).await;
+    let mut turn = Turn::of(user, 0);
+    turn.raise = true;
+    turn.items = vec![put(device_key(1), None)];
+    turn.look_ups = vec![found_by(&device_key(1), user, session)];
+    a.done(4, Act::Turn(Box::new(turn.clone()))).await;
+    turn.raise = false;
+    b.done(4, Act::Turn(Box::new(turn))).await;
     a.done(5, Act::EndSession { user, session, mark_until: Some(at(DAY)) }).await;
     let (of_a, of_b) = both().await;
     assert_eq!((of_b.user.as_ref(), &of_b.sessions[..]), (Some(&twin.user), std::slice::from_ref(&twin.session)));
@@ -144,5 +173,8 @@ pub(crate) async fn tenants_do_not_see_each_other(h: &Harness) {
     let (of_a, of_b) = both().await;
     assert!(of_b.user.is_none() && of_b.sessions.is_empty());
     assert_eq!((of_a.user.unwrap().version, of_a.sessions.len()), (2, 1));
+    assert_eq!(a.store.items(a.no, user, None).await.unwrap(), [device_key(1)]);
+    let of_a_key = a.store.look_up(a.no, LookUpKind::DeviceKey, [1; 32]).await.unwrap();
+    assert_eq!(of_a_key.map(|row| row.ends_at), Some(Timestamp::MAX));
     assert_eq!(of_a.marks.len(), 2);
 }

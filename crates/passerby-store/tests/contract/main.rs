@@ -1,15 +1,23 @@
 //! The contract of the store's port: every test is written once and run on each engine.
 #![allow(missing_docs)]
 
+mod api_keys;
+mod coming_back;
 mod creating;
+mod epochs;
 mod file;
 mod keeping_house;
+mod managing;
+mod migrating;
 mod model;
 mod opening;
 mod profiles;
 mod races;
+mod sequences;
 mod sessions;
+mod spending;
 mod support;
+mod turns;
 
 /// Expands each test for both engines.
 macro_rules! on_both_engines {
@@ -60,14 +68,68 @@ on_both_engines! {
         an_edit_needs_user_and_session,
         an_operation_key_counts_once,
         the_session_has_its_own_half,
-        erasing_leaves_the_mark_only,
+        erasing_leaves_the_mark_and_the_epoch,
         an_erased_guest_leaves_its_creation_key,
+    }
+    turns::{
+        all_steps_at_once,
+        a_refused_turn_leaves_nothing_behind,
+        a_turn_stores_a_floating_guest_first,
+        ending_all_but_one,
+        a_dead_item_gives_way,
+        removing_all_of_a_kind_but_one,
+        a_look_up_that_went_on_to_somebody_else_stays,
+        of_eight_turns_on_one_revision_one_is_made,
+        of_eight_that_raise_one_epoch_one_does,
+        turns_of_many_users_over_the_same_look_ups_all_end,
+    }
+    coming_back::{
+        a_guest_with_a_key_is_found_by_it,
+        the_session_of_a_look_up_is_found_however_old,
+        any_of_its_look_ups_may_refuse_a_guest,
+        a_guest_with_belongings_is_kept_and_created_in_one_step,
+        every_belonging_comes_back,
+        of_fifty_with_one_key_one_wins,
+        an_erased_guest_is_known_by_its_key_for_a_while,
+        turning_and_erasing_at_once,
+    }
+    epochs::{
+        raised_epochs_are_told_in_order,
+        of_two_raises_in_a_second_the_greater_is_told,
+        old_epochs_are_swept,
+    }
+    managing::{
+        a_user_is_added_without_a_session,
+        both_halves_are_changed_in_one_step,
+        the_empty_server_half_is_none,
+        a_hold_is_no_edit,
+        a_refused_change_of_a_back_end_changes_nothing,
+        changes_of_back_ends_and_guests_are_all_counted,
+        users_are_listed_by_descending_id,
+    }
+    api_keys::{
+        an_api_key_is_found_by_its_hash,
+        an_api_key_is_taken_once,
+        an_api_key_is_changed_by_its_revision,
+        an_api_key_was_last_used,
+    }
+    spending::{
+        a_proof_works_once,
+        of_many_that_spend_one_proof_one_does,
+        a_store_that_shares_what_is_spent_does_so,
+        what_was_spent_is_swept_at_its_end,
+        a_closed_store_spends_nothing,
+    }
+    migrating::{
+        a_database_of_the_first_version_goes_on,
+        a_plain_guest_is_written_as_before,
     }
     keeping_house::{
         numbers_are_made_once,
         signing_keys,
         values_of_the_store,
         sweeping_removes_what_has_ended,
+        what_never_ends_is_not_swept,
         tenants_do_not_see_each_other,
     }
     races::{
@@ -96,19 +158,19 @@ fn runtime() -> tokio::runtime::Runtime {
 fn sqlite_is_as_the_model() {
     let runtime = runtime();
     let h = runtime.block_on(support::Harness::sqlite());
-    model::random_sequences(&h, &runtime, false);
+    sequences::random_sequences(&h, &runtime, false);
 }
 
 #[test]
 fn sqlite_is_as_the_model_when_all_is_queued_at_once() {
     let runtime = runtime();
     let h = runtime.block_on(support::Harness::sqlite());
-    model::random_sequences(&h, &runtime, true);
+    sequences::random_sequences(&h, &runtime, true);
 }
 
 #[test]
 fn postgres_is_as_the_model() {
     let runtime = runtime();
     let h = runtime.block_on(support::Harness::postgres());
-    model::random_sequences(&h, &runtime, false);
+    sequences::random_sequences(&h, &runtime, false);
 }

@@ -1,9 +1,9 @@
 //! Opening and closing.
 
-use passerby_core::port::{Act, StoreError};
+use passerby_core::port::{Act, Change, StoreError};
 use passerby_store::{OpenError, OpenOptions, open};
 
-use crate::support::{Harness, look_up, refused, side_by_side, within, word};
+use crate::support::{Harness, at, look_up, refused, side_by_side, within, word};
 
 pub(crate) async fn reopening_finds_everything(h: &Harness) {
     let t = h.tenant(1).await;
@@ -70,12 +70,22 @@ pub(crate) async fn two_processes_may_share_it(h: &Harness) {
     let second = open(&h.url, &OpenOptions::default()).await.unwrap();
     let guest = t.guest();
     t.done(0, Act::Create(guest.clone(), Vec::new())).await;
-    let change = passerby_core::port::Change {
-        at: crate::support::at(0),
-        keep: None,
-        act: Act::Create(guest.clone(), Vec::new()),
-    };
+    let change = Change { at: at(0), keep: None, act: Act::Create(guest.clone(), Vec::new()) };
     refused!(second.commit(t.no, change).await, "Taken");
     assert!(second.standing(t.no, guest.user.id, guest.session.id).await.unwrap().user.is_some());
+    // the other one's API key is good at once, and its changes go on beside ours
+    let key = crate::api_keys::key(t.no, 1);
+    let put = Change { at: at(0), keep: None, act: crate::api_keys::put(&key, None) };
+    second.commit(t.no, put).await.unwrap();
+    assert_eq!(h.store.api_key(key.hash).await.unwrap(), Some(key));
+    let (ours, theirs) = (t.guest(), t.guest());
+    let theirs = Change { at: at(0), keep: None, act: Act::Create(theirs, Vec::new()) };
+    let both = [
+        t.store.commit(t.no, Change { at: at(0), keep: None, act: Act::Create(ours, Vec::new()) }),
+        second.commit(t.no, theirs),
+    ];
+    assert!(within(side_by_side(both)).await.iter().all(Result::is_ok));
     second.close().await;
+    // who stays is not held up by who went
+    t.stored().await;
 }

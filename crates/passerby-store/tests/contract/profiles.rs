@@ -93,7 +93,7 @@ pub(crate) async fn the_session_has_its_own_half(h: &Harness) {
     assert_eq!((&*row.data, row.version, row.updated_at), ("{\"n\":1}", 2, at(1)));
 }
 
-pub(crate) async fn erasing_leaves_the_mark_only(h: &Harness) {
+pub(crate) async fn erasing_leaves_the_mark_and_the_epoch(h: &Harness) {
     let t = h.tenant(1).await;
     let mut guest = t.guest();
     guest.user.chosen_by = Some(t.client);
@@ -110,7 +110,7 @@ pub(crate) async fn erasing_leaves_the_mark_only(h: &Harness) {
     let (neighbour, its_session) = t.stored().await;
 
     t.done(1, Act::Erase { user, mark_until: at(500) }).await;
-    assert_eq!(h.tables_with(*user.as_bytes()).await, ["marks"]);
+    assert_eq!(h.tables_with(*user.as_bytes()).await, ["epochs", "marks"]);
     for id in [session, further.id] {
         assert!(h.tables_with(*id.as_bytes()).await.is_empty());
     }

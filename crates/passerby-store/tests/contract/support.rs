@@ -91,6 +91,14 @@ impl Harness {
         }
     }
 
+    /// What a `count(*)` gives.
+    pub(crate) async fn count(&self, sql: &str) -> i64 {
+        match self.url.strip_prefix("sqlite:") {
+            Some(path) => rusqlite::Connection::open(path).unwrap().query_row(sql, [], |r| r.get(0)).unwrap(),
+            None => postgres_client(&self.url).await.query_one(sql, &[]).await.unwrap().get(0),
+        }
+    }
+
     /// Makes the database look as if a later program had migrated it.
     pub(crate) async fn pretend_newer(&self, version: i32) {
         match self.url.strip_prefix("sqlite:") {
@@ -111,6 +119,28 @@ impl Harness {
             }
         }
     }
+}
+
+/// Makes the tables of the first version, as a program of that time did, and runs the engine's statements.
+pub(crate) async fn first_version(url: &str, sqlite: &str, postgres: &str) {
+    let first = |sql| refinery::Migration::unapplied("V1__guests", sql).unwrap();
+    if let Some(path) = url.strip_prefix("sqlite:") {
+        let tables = include_str!("../../migrations/sqlite/V1__guests.sql");
+        let db = rusqlite::Connection::open(path).unwrap();
+        db.execute_batch(&format!(
+            "PRAGMA journal_mode=WAL; PRAGMA application_id={};
+             CREATE TABLE schema_history(version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL) STRICT;
+             INSERT INTO schema_history VALUES(1, 'guests', '{}'); {tables} {sqlite}",
+            0x5073_4279,
+            first(tables).checksum()
+        ))
+        .unwrap();
+        return;
+    }
+    let mut db = postgres_client(url).await;
+    let tables = include_str!("../../migrations/postgres/V1__guests.sql");
+    refinery::Runner::new(&[first(tables)]).run_async(&mut db).await.unwrap();
+    db.batch_execute(postgres).await.unwrap();
 }
 
 fn sqlite_tables_with(path: &str, id: [u8; 16]) -> Vec<String> {

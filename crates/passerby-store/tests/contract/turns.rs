@@ -46,6 +46,9 @@ async fn with_two_keys(t: &Tenant) -> (UserId, SessionId) {
     (user, session)
 }
 
+/// How a turn is refused, since what is wrong with it.
+type Case<'a> = (&'a str, &'a str, &'a dyn Fn(&mut Turn));
+
 /// Everything that can be read of a user, for telling that nothing has changed.
 async fn everything(t: &Tenant, user: UserId) -> String {
     let mut all = t.standing(user, SessionId::from_bytes([0; 16])).await;
@@ -137,7 +140,6 @@ pub(crate) async fn a_refused_turn_leaves_nothing_behind(h: &Harness) {
         change(&mut failing);
         failing
     };
-    type Case<'a> = (&'a str, &'a str, &'a dyn Fn(&mut Turn));
     let cases: [Case<'_>; 13] = [
         ("Moved", "an epoch below", &|f| f.epoch = -1),
         ("Moved", "an epoch above", &|f| f.epoch = 1),

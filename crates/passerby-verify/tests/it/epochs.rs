@@ -152,6 +152,55 @@ async fn an_answer_that_cannot_be_read_changes_nothing() {
 }
 
 #[tokio::test]
+async fn all_pages_are_read_before_it_counts() {
+    let world = World::new().await;
+    let verifier = following(&world, feed()).await;
+    let page = |user: &str, cursor: &str, more: bool| json!({ "epochs": [raised(user, 1, NOW)], "cursor": cursor, "more": more });
+    let pages = json!({ "0": page("ada", "a", true), "a": page("bob", "b", true), "b": page("eve", "b", false) });
+    *world.state.feed.lock().unwrap() = json!({ "pages": pages });
+    let asked = world.state.polls.lock().unwrap().len();
+    verifier.poll_epochs().await.unwrap();
+    assert_eq!(world.state.polls.lock().unwrap().len(), asked + 3);
+    for user in ["ada", "bob", "eve"] {
+        assert_eq!(bearer(&verifier, &token(&world, user, 0)).await.err(), DEAD, "{user}");
+    }
+    // a page that is missing: what came counts, but it is behind, and goes on from there
+    world.clock.pass(7);
+    let broken = json!({ "b": page("kim", "c", true), "c": {} });
+    *world.state.feed.lock().unwrap() = json!({ "pages": broken });
+    assert!(verifier.poll_epochs().await.is_err());
+    assert_eq!(bearer(&verifier, &token(&world, "kim", 0)).await.err(), DEAD);
+    assert_eq!(verifier.epoch_lag(), Some(Duration::from_secs(7)));
+    // one that leads nowhere is no reason to ask for ever
+    *world.state.feed.lock().unwrap() = json!({ "pages": { "c": page("kim", "c", true) } });
+    let asked = world.state.polls.lock().unwrap().len();
+    assert!(verifier.poll_epochs().await.is_err());
+    assert_eq!(world.state.polls.lock().unwrap().len(), asked + 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_known_is_not_sent_again() {
+    let world = World::new().await;
+    tell(&world, &[raised("ada", 1, NOW)], "1");
+    let verifier = following(&world, feed()).await;
+    let unchanged = || world.state.unchanged.load(Ordering::SeqCst);
+    let before = unchanged();
+    world.clock.pass(9);
+    for _ in 0..3 {
+        verifier.poll_epochs().await.unwrap();
+    }
+    assert!(unchanged() > before);
+    assert_eq!(verifier.epoch_lag(), Some(Duration::ZERO), "that is news too");
+    let known = unchanged();
+    tell(&world, &[raised("bob", 1, NOW)], "1");
+    verifier.poll_epochs().await.unwrap();
+    assert_eq!(unchanged(), known);
+    for user in ["ada", "bob"] {
+        assert_eq!(bearer(&verifier, &token(&world, user, 0)).await.err(), DEAD, "{user}");
+    }
+}
+
+#[tokio::test]
 async fn behind_open_or_closed_as_set() {
     let world = World::new().await;
     let open = following(&world, feed()).await;

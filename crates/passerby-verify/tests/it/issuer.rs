@@ -61,6 +61,7 @@ pub struct World {
 pub struct Issuer {
     pub keys: Mutex<Value>,
     pub metadata: Mutex<Value>,
+    /// A page, or pages by their cursor under `pages`.
     pub feed: Mutex<Value>,
     pub down: AtomicBool,
     pub metadata_asked: AtomicUsize,
@@ -68,6 +69,8 @@ pub struct Issuer {
     /// `Authorization` and `since` of each poll.
     pub polls: Mutex<Vec<(String, Option<String>)>>,
     pub feed_status: Mutex<StatusCode>,
+    /// How many of them were answered by 304.
+    pub unchanged: AtomicUsize,
     /// A permit is taken for each answer with keys.
     pub gate: Semaphore,
 }
@@ -111,12 +114,22 @@ struct Since {
 
 async fn feed(State(issuer): State<Arc<Issuer>>, Query(query): Query<Since>, headers: HeaderMap) -> Response {
     let who = headers.get("authorization").map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default();
-    issuer.polls.lock().unwrap().push((who, query.since));
+    issuer.polls.lock().unwrap().push((who, query.since.clone()));
     let status = *issuer.feed_status.lock().unwrap();
     if status != StatusCode::OK {
         return status.into_response();
     }
-    issuer.answer(&issuer.feed)
+    if issuer.down.load(Ordering::SeqCst) {
+        return StatusCode::BAD_GATEWAY.into_response();
+    }
+    let feed = issuer.feed.lock().unwrap().clone();
+    let page = feed.get("pages").map_or(&feed, |pages| &pages[query.since.as_deref().unwrap_or_default()]);
+    let tag = format!("\"{}\"", crate::signer::hash(&page.to_string()));
+    if headers.get("if-none-match").is_some_and(|known| *known == *tag) {
+        issuer.unchanged.fetch_add(1, Ordering::SeqCst);
+        return StatusCode::NOT_MODIFIED.into_response();
+    }
+    ([("etag", tag)], Json(page.clone())).into_response()
 }
 
 impl World {
@@ -134,6 +147,7 @@ impl World {
             keys_asked: AtomicUsize::new(0),
             polls: Mutex::default(),
             feed_status: Mutex::new(StatusCode::OK),
+            unchanged: AtomicUsize::new(0),
             gate: Semaphore::new(1 << 20),
         });
         state.set_keys(&[&key]);

@@ -78,6 +78,24 @@ async fn line_13_rotation() {
 }
 
 #[tokio::test]
+async fn line_13_a_withdrawn_key_is_dropped_without_anybody_waiting() {
+    let world = World::new().await;
+    let verifier = world.verifier();
+    assert!(bearer(&verifier, &world.token()).await.is_ok());
+    world.state.set_keys(&[&Key::es256("next")]);
+    world.clock.pass(300);
+    // only tokens of the key that is held: nothing but its age makes it fetch
+    let dropped = async {
+        while bearer(&verifier, &world.token()).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), dropped).await.unwrap();
+    assert_eq!(bearer(&verifier, &world.token()).await.err(), Some(UNKNOWN));
+    assert_eq!(world.state.fetches(), 2);
+}
+
+#[tokio::test]
 async fn unknown_names_fetch_seldom() {
     let world = World::new().await;
     let verifier = world.verifier();
@@ -142,6 +160,20 @@ async fn nobody_listens() {
     drop(listener);
     let verifier = Verifier::builder(&url, API).clock(world.clock.clone()).build().unwrap();
     assert_eq!(bearer(&verifier, &world.token()).await.err(), Some(LACKING));
+}
+
+#[tokio::test]
+async fn https_is_spoken_without_a_provider_of_the_process() {
+    let world = World::new().await;
+    let url = world.url.replace("http:", "https:");
+    let verifier = Verifier::builder(&url, API).clock(world.clock.clone()).build().unwrap();
+    let token = world.token_with(json!({ "iss": url }));
+    assert_eq!(
+        bearer(&verifier, &token).await.err(),
+        Some(LACKING),
+        "the issuer does not answer to it, and nothing panics"
+    );
+    assert_eq!(world.state.fetches(), 0);
 }
 
 #[tokio::test]

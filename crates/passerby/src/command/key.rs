@@ -163,7 +163,7 @@ async fn work(config: &Config, command: &KeyCommand) -> anyhow::Result<Said> {
 }
 
 /// A refusal of the core, with what it is about: members of a request are options here.
-fn because(error: passerby_core::Error) -> anyhow::Error {
+fn because(error: &passerby_core::Error) -> anyhow::Error {
     let option = match error.field.as_deref().and_then(|f| f.split('/').nth(1)) {
         Some("scopes") => "--scope: ",
         Some("permissions") => "--permission: ",
@@ -195,9 +195,9 @@ async fn create(core: &Passerby, clock: &dyn Clock, a: &CreateArguments) -> anyh
     };
     let mut permissions = Vec::with_capacity(a.permission.len());
     for text in &a.permission {
-        let (methods, path) = text
-            .split_once(':')
-            .with_context(|| format!("--permission: expected METHODS:/PATH such as GET,POST:/api/user, found {text:?}"))?;
+        let (methods, path) = text.split_once(':').with_context(|| {
+            format!("--permission: expected METHODS:/PATH such as GET,POST:/api/user, found {text:?}")
+        })?;
         permissions.push(NewPermission { path, methods: methods.split(',').collect() });
     }
     let expires_at = a.expires.as_deref().map(|text| match parse_span(text) {
@@ -210,14 +210,14 @@ async fn create(core: &Passerby, clock: &dyn Clock, a: &CreateArguments) -> anyh
         permissions: (!permissions.is_empty()).then_some(permissions),
         expires_at: expires_at.as_deref(),
     };
-    let made = core.make_api_key(&Manager::Operator(tenant.no), &new).await.map_err(because)?;
+    let made = core.make_api_key(&Manager::Operator(tenant.no), &new).await.map_err(|e| because(&e))?;
     Ok(handed_out(tenant, &made, a.json))
 }
 
 async fn rotate(core: &Passerby, a: &RotateArguments) -> anyhow::Result<Said> {
     let (tenant, key) = find(core, a.tenant, &a.key).await?;
     let by = Manager::Operator(tenant.no);
-    let made = core.rotate_api_key(&by, &key.id.to_string(), a.overlap.as_deref()).await.map_err(because)?;
+    let made = core.rotate_api_key(&by, &key.id.to_string(), a.overlap.as_deref()).await.map_err(|e| because(&e))?;
     Ok(handed_out(&tenant, &made, a.json))
 }
 
@@ -225,7 +225,8 @@ async fn rotate(core: &Passerby, a: &RotateArguments) -> anyhow::Result<Said> {
 fn handed_out(tenant: &Tenant, made: &MadeKey, as_json: bool) -> Said {
     let mut note = row(tenant, &made.key);
     if let Some(until) = made.key.previous_expires_at {
-        note.push_str(&format!("\nthe text before is taken until {until}"));
+        note.push_str("\nthe text before is taken until ");
+        note.push_str(&until.to_string());
     }
     if made.key.grants == Grants::default() {
         note.push_str("\nthis key may do everything in its tenant");
@@ -253,7 +254,7 @@ async fn list(core: &Passerby, a: &ListArguments) -> anyhow::Result<Said> {
 
 async fn revoke(core: &Passerby, a: &RevokeArguments) -> anyhow::Result<Said> {
     let (tenant, key) = find(core, a.tenant, &a.key).await?;
-    core.remove_api_key(&Manager::Operator(tenant.no), &key.id.to_string()).await.map_err(because)?;
+    core.remove_api_key(&Manager::Operator(tenant.no), &key.id.to_string()).await.map_err(|e| because(&e))?;
     let note = format!("{} {:?} is gone; running servers refuse it within two seconds", key.prefix, key.name);
     Ok(Said { out: None, note })
 }
@@ -265,7 +266,7 @@ async fn all(core: &Passerby, wanted: Option<Uuid>) -> anyhow::Result<Vec<(Arc<T
         let mut cursor: Option<String> = None;
         loop {
             let request = PageRequest { cursor: cursor.as_deref(), limit: Some("100") };
-            let page = core.list_api_keys(&Manager::Operator(tenant.no), &request).await.map_err(because)?;
+            let page = core.list_api_keys(&Manager::Operator(tenant.no), &request).await.map_err(|e| because(&e))?;
             keys.extend(page.items.into_iter().map(|key| (tenant.clone(), key)));
             cursor = page.cursor;
             if cursor.is_none() {
@@ -292,9 +293,11 @@ fn grants(grants: &Grants) -> String {
         return "everything".into();
     }
     let scopes = grants.scopes.iter().flatten().map(|s| s.as_str().to_owned());
-    let permissions = grants.permissions.iter().flatten().map(|(path, methods)| {
-        format!("{}:{}", methods.join(","), if path.is_empty() { "/" } else { path })
-    });
+    let permissions = grants
+        .permissions
+        .iter()
+        .flatten()
+        .map(|(path, methods)| format!("{}:{}", methods.join(","), if path.is_empty() { "/" } else { path }));
     let all: Vec<String> = scopes.chain(permissions).collect();
     if all.is_empty() { "nothing".into() } else { all.join(" ") }
 }

@@ -105,6 +105,7 @@ impl ServeArguments {
             otlp_endpoint: flag(&self.otlp_endpoint, "--otlp-endpoint"),
             // a flag would be seen by everybody who lists processes
             master_key: None,
+            demo_cart: None,
         };
         let overrides = overrides.or_environment(&environment);
         let named = environment("PASSERBY_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);

@@ -33,9 +33,7 @@ pub use master::MasterKeySource;
 pub use problem::{At, Place, Problem, Problems, Secret};
 pub use rules::RuleSettings;
 pub use settings::Numbers;
-pub use tenant::{
-    ApiKeySettings, KeySettings, LimitSettings, ResourceServerSettings, TenantSettings, TokenSettings,
-};
+pub use tenant::{ApiKeySettings, KeySettings, LimitSettings, ResourceServerSettings, TenantSettings, TokenSettings};
 pub use top::{ConsoleSettings, LogFormat, TelemetrySettings, TlsSettings};
 
 use read::{Document, Fault};
@@ -51,6 +49,9 @@ pub const DEFAULT_FILE: &str = "passerby.toml";
 
 /// The client that the demo page makes guests for, unless the configuration declares it.
 pub const DEMO_CLIENT: &str = "passerby-demo";
+
+/// Where the cart of `examples/cart` listens by default, which the demo page uses.
+const DEMO_CART: &str = "http://127.0.0.1:9012";
 
 /// A setting that came by flag or environment, and from which.
 #[derive(Debug, Clone)]
@@ -76,6 +77,8 @@ pub struct Overrides {
     pub otlp_endpoint: Option<Given>,
     /// Over `master_key_file`: the key itself.
     pub master_key: Option<Given<Secret>>,
+    /// The origin of the cart that the demo page uses.
+    pub demo_cart: Option<Given>,
 }
 
 impl Overrides {
@@ -91,6 +94,7 @@ impl Overrides {
         self.log = self.log.or_else(|| variable("PASSERBY_LOG"));
         self.otlp_endpoint = self.otlp_endpoint.or_else(|| variable("PASSERBY_OTLP_ENDPOINT"));
         self.master_key = self.master_key.or_else(|| variable("PASSERBY_MASTER_KEY").map(secret));
+        self.demo_cart = self.demo_cart.or_else(|| variable("PASSERBY_DEMO_CART"));
         self
     }
 }
@@ -132,6 +136,8 @@ pub struct Config {
     pub dialects: DialectSettings,
     /// Who may open the console.
     pub console: Option<ConsoleSettings>,
+    /// The origin of the cart that the demo page uses.
+    pub demo_cart: Box<str>,
 }
 
 impl Config {
@@ -223,6 +229,7 @@ impl Config {
             }
             None => file.telemetry,
         };
+        let demo_cart = over(overrides.demo_cart.as_ref(), kind::ORIGIN, kind::origin, problems);
         let log = over(overrides.log.as_ref(), "a filter such as \"info\"", top::filter, problems).or(file.log);
         let database = database.or(file.database.map(|x| x.value)).unwrap_or_else(|| Secret::new("sqlite:passerby.db"));
         let config = Self {
@@ -243,6 +250,7 @@ impl Config {
             tenants: file.tenants,
             dialects: file.dialects,
             console: file.console,
+            demo_cart: demo_cart.map_or_else(|| DEMO_CART.into(), |x| x.value),
         };
         check::check(&config, source, problems);
         config

@@ -74,7 +74,7 @@ impl Config {
         let rules = written.rules.within(&Rules::default());
         let mut clients: Vec<Client> = written.clients.iter().map(|c| client(c, no, &rules, numbers)).collect();
         if n == 0 && self.has_implicit_demo_client() {
-            clients.push(demo_client(no, &rules, numbers));
+            clients.push(self.demo_client(no, &rules, numbers));
         }
         let issuer: Box<str> = self.issuer_of(n).into();
         let clients: HashMap<Box<str>, Arc<Client>> =
@@ -104,6 +104,28 @@ impl Config {
             origins: clients.values().flat_map(|c| c.origins.iter().cloned()).collect(),
             clients,
             rules,
+        }
+    }
+
+    /// The demo page's own client: its pages are ours, so it has no origins. It may ask for every API, and a hand-off of
+    /// its leads back to the page.
+    fn demo_client(&self, tenant: TenantNo, rules: &Rules, numbers: &Numbers) -> Client {
+        Client {
+            no: numbers.clients[DEMO_CLIENT],
+            tenant,
+            id: DEMO_CLIENT.into(),
+            id_json: json(DEMO_CLIENT),
+            name: "Passerby demo page".into(),
+            kind: ClientType::Spa,
+            secret: None,
+            keys: None,
+            first_party: true,
+            dpop_bound_access_tokens: false,
+            hand_off_uri: Some(format!("{}/demo", self.issuer.trim_end_matches('/')).into()),
+            redirect_uris: Vec::new(),
+            origins: HashSet::new(),
+            audiences: self.tenants[0].resource_servers.iter().map(|server| server.identifier.value.clone()).collect(),
+            rules: Rules { enabled: true, persistence: Persistence::Eager, ..rules.clone() },
         }
     }
 
@@ -171,27 +193,6 @@ fn client(written: &ClientSettings, tenant: TenantNo, rules: &Rules, numbers: &N
         origins: values(&written.origins).into_iter().collect(),
         audiences: values(&written.audiences).into_iter().collect(),
         rules: written.rules.within(rules),
-    }
-}
-
-/// The demo page's own client: its pages are ours, so it has no origins.
-fn demo_client(tenant: TenantNo, rules: &Rules, numbers: &Numbers) -> Client {
-    Client {
-        no: numbers.clients[DEMO_CLIENT],
-        tenant,
-        id: DEMO_CLIENT.into(),
-        id_json: json(DEMO_CLIENT),
-        name: "Passerby demo page".into(),
-        kind: ClientType::Spa,
-        secret: None,
-        keys: None,
-        first_party: true,
-        dpop_bound_access_tokens: false,
-        hand_off_uri: None,
-        redirect_uris: Vec::new(),
-        origins: HashSet::new(),
-        audiences: HashSet::new(),
-        rules: Rules { enabled: true, persistence: Persistence::Eager, ..rules.clone() },
     }
 }
 

@@ -108,7 +108,8 @@ fn the_closing_comments_of_the_contract_are_known() {
 
 #[test]
 fn keys_and_clients_of_their_own_kind() {
-    let text = with("\
+    let text = with(
+        "\
         [tenants.guests]\nrecovery_wait = \"12h\"\n\
         [[tenants.clients]]\nid = \"plain\"\ntype = \"spa\"\n\
         [[tenants.clients]]\nid = \"bound\"\ntype = \"native\"\ndpop_bound_access_tokens = true\n\
@@ -117,7 +118,8 @@ fn keys_and_clients_of_their_own_kind() {
         scopes = [\"epochs:read\", \"users:read\"]\nexpires_at = 2030-01-31T00:00:00+01:00\n\
         permissions = [{ path = \"/api/user/\", methods = [\"GET\"] }]\n\
         [[tenants.api_keys]]\nname = \"text\"\nkey = \"fedcba9876543210fedcba9876543210\"\n\
-        scopes = []\nexpires_at = \"2030-01-31T00:00:00Z\"\n");
+        scopes = []\nexpires_at = \"2030-01-31T00:00:00Z\"\n",
+    );
     let config = Config::parse("f.toml", &text, &Overrides::default()).unwrap();
     let settings = config.settings(&numbers(&config));
     let (plain, bound) = (&settings.clients["plain"].1, &settings.clients["bound"].1);
@@ -180,6 +182,7 @@ fn flags_come_before_the_environment_before_the_file() {
         otlp_endpoint: given("collector", "--otlp-endpoint"),
         database: Some(Given { value: Secret::new("mysql://u:hidden@h"), from: "PASSERBY_DATABASE" }),
         master_key: Some(Given { value: Secret::new("hidden"), from: "PASSERBY_MASTER_KEY" }),
+        demo_cart: None,
     };
     let text = Config::parse("f.toml", &contract(), &wrong).unwrap_err().to_string();
     for line in [

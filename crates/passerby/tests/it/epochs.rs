@@ -331,19 +331,19 @@ on_both! {
             let guest = &guests[step * 5 % guests.len()];
             let epoch = revoke_all(replicas[step * 7 % 3], &guest.id).await;
             expected.insert(guest.id.clone(), epoch);
-            replicas.iter().for_each(|r| r.advance(Duration::from_millis(900)));
+            for replica in replicas {
+                replica.advance(Duration::from_millis(900));
+            }
             // one asks each at its turn, one mostly the one that is ahead, one seldom
             followers[0].poll(replicas[step % 3]).await;
-            if step % 4 != 3 {
-                followers[1].poll(&ahead).await;
-            } else {
-                followers[1].poll(&behind).await;
-            }
+            followers[1].poll(if step % 4 == 3 { &behind } else { &ahead }).await;
             if step % 17 == 0 {
                 followers[2].poll(replicas[step % 2]).await;
             }
         }
-        replicas.iter().for_each(|r| r.advance(Duration::from_secs(3)));
+        for replica in replicas {
+            replica.advance(Duration::from_secs(3));
+        }
         for (n, follower) in followers.iter_mut().enumerate() {
             follower.poll(replicas[n]).await;
             assert_eq!(follower.known, expected, "follower {n}");
@@ -455,7 +455,7 @@ on_both! {
         app.core.run_jobs().await;
         let longest = app.core.settings().longest_access_token();
         assert!(longest >= Duration::from_secs(lives as u64));
-        app.advance(longest - Duration::from_secs(1));
+        app.advance(longest.saturating_sub(Duration::from_secs(1)));
         app.core.run_jobs().await;
         let fresh = app.replica().await;
         for server in [&app, &fresh] {
@@ -606,4 +606,29 @@ async fn a_feed_that_cannot_be_read_says_so() {
     let refused = follower.ask(&app).send().await;
     refused.refused(503, "unavailable");
     assert!(!refused.header("retry-after").is_empty());
+}
+
+/// Beats come as fast as the test reads: time stands still and is skipped where everybody waits.
+#[tokio::test(start_paused = true)]
+async fn a_stream_beats_and_ends_within_a_minute_of_its_credential() {
+    let app = TestApp::new(Engine::Sqlite).await;
+    let made = app.post("/v1/api-keys", &json!({"name": "feed", "scopes": ["epochs:read"]})).bearer(ROOT).send().await;
+    let made = made.expect(201).json();
+    let mut stream = Stream::open(app.get("/v1/epochs").bearer(made["key"].as_str().unwrap())).await;
+    let first = stream.next().await.unwrap();
+    let mut beats = 0;
+    let start = tokio::time::Instant::now();
+    while beats < 6 {
+        let frame = stream.body.frame().await.unwrap().unwrap().into_data().unwrap();
+        let text = std::str::from_utf8(&frame).unwrap().to_owned();
+        assert_eq!(text, format!(":\nid: {}\n\n", first.id), "a comment, and where the stream stands");
+        beats += 1;
+    }
+    assert_eq!(start.elapsed().as_secs(), 90, "one in fifteen seconds");
+
+    let path = format!("/v1/api-keys/{}", made["id"].as_str().unwrap());
+    app.call("DELETE", &path).bearer(ROOT).send().await.expect(204);
+    let start = tokio::time::Instant::now();
+    assert!(stream.next().await.is_none());
+    assert!(start.elapsed() <= Duration::from_secs(60), "{:?}", start.elapsed());
 }

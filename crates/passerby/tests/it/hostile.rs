@@ -28,6 +28,15 @@ const ROUTES: &[(&str, &str)] = &[
     ("GET", "/.well-known/jwks.json"),
     ("GET", "/t/x/v1/me"),
     ("POST", "/demo/forget"),
+    ("GET", "/v1/users?limit=3"),
+    ("POST", "/v1/users"),
+    ("PATCH", "/v1/users/player%20one"),
+    ("PUT", "/v1/users/player%20one/hold"),
+    ("POST", "/v1/users/player%20one/revoke-all"),
+    ("DELETE", "/v1/users/player%20one/sessions/x"),
+    ("POST", "/v1/api-keys"),
+    ("PATCH", "/v1/api-keys/x"),
+    ("POST", "/v1/api-keys/x/rotate"),
 ];
 
 #[derive(Debug, Clone)]
@@ -104,10 +113,20 @@ fn known_shape() -> impl Strategy<Value = Value> {
         "client_secret",
         "client_assertion",
         "client_assertion_type",
+        "id",
+        "server_data",
+        "held",
+        "name",
+        "scopes",
+        "permissions",
+        "expires_at",
     ];
-    prop::collection::vec((prop::sample::select(members.to_vec()), json_value()), 0..6).prop_map(|list| {
+    let list = prop::collection::vec((prop::sample::select(members.to_vec()), json_value()), 0..6);
+    (list, prop::bool::weighted(0.8)).prop_map(|(list, with_client)| {
         let mut object: serde_json::Map<String, Value> = list.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-        object.entry("client_id").or_insert_with(|| "demo-spa".into());
+        if with_client {
+            object.entry("client_id").or_insert_with(|| "demo-spa".into());
+        }
         Value::Object(object)
     })
 }
@@ -146,6 +165,7 @@ fn header_value() -> impl Strategy<Value = String> {
     prop_oneof![
         "[ -~]{0,60}",
         Just("Bearer TOKEN".to_owned()),
+        Just("Bearer acceptance-root-key-0123456789abcdef0123456789".to_owned()),
         Just("Bearer".to_owned()),
         Just("Basic Zm9v".to_owned()),
         Just("Basic ZGVtby13ZWI6".to_owned()),
@@ -213,7 +233,7 @@ fn check(shot: &Shot, answer: &Answer) {
 fn contents(path: &str) -> String {
     let db = rusqlite::Connection::open(path).unwrap();
     let mut all = String::new();
-    for table in ["users", "sessions"] {
+    for table in ["users", "sessions", "api_keys", "epochs"] {
         let mut statement = db.prepare(&format!("select * from {table}")).unwrap();
         let columns = statement.column_count();
         let mut rows = statement.query([]).unwrap();
@@ -233,6 +253,9 @@ fn hostile_input_never_breaks_the_house() {
     let app = runtime.block_on(TestApp::new(Engine::Sqlite));
     let path = app.database.strip_prefix("sqlite:").unwrap().to_owned();
     let guest = runtime.block_on(app.guest());
+    runtime.block_on(
+        app.post("/v1/guests", &serde_json::json!({"client_id": "demo-spa", "user_id": "player one"})).send(),
+    );
     let mut before = contents(&path);
     let cases = std::env::var("PASSERBY_HOSTILE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(3000);
     let mut runner = TestRunner::new(ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() });

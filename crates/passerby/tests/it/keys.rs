@@ -1,5 +1,7 @@
 //! A device with a key of its own: makes DPoP proofs (RFC 9449), good ones and, member by member, bad ones.
 
+use std::sync::Arc;
+
 use aws_lc_rs::{
     rand::SystemRandom,
     rsa::{KeyPair as RsaKeyPair, KeySize},
@@ -10,13 +12,15 @@ use serde_json::{Value, json};
 
 use crate::app::{Answer, Call, TestApp};
 
+#[derive(Clone)]
 enum Pair {
-    Es256(Box<EcdsaKeyPair>),
-    EdDsa(Ed25519KeyPair),
-    Rs256(Box<RsaKeyPair>),
+    Es256(Arc<EcdsaKeyPair>),
+    EdDsa(Arc<Ed25519KeyPair>),
+    Rs256(Arc<RsaKeyPair>),
 }
 
 /// A device key.
+#[derive(Clone)]
 pub struct DeviceKey {
     pair: Pair,
     /// The public JWK.
@@ -28,13 +32,13 @@ impl DeviceKey {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
         let point = pair.public_key().as_ref().to_vec();
         let jwk = json!({"kty": "EC", "crv": "P-256", "x": b64::encode(&point[1..33]), "y": b64::encode(&point[33..])});
-        Self { pair: Pair::Es256(Box::new(pair)), jwk }
+        Self { pair: Pair::Es256(Arc::new(pair)), jwk }
     }
 
     pub fn eddsa() -> Self {
         let pair = Ed25519KeyPair::generate().unwrap();
         let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": b64::encode(pair.public_key().as_ref())});
-        Self { pair: Pair::EdDsa(pair), jwk }
+        Self { pair: Pair::EdDsa(Arc::new(pair)), jwk }
     }
 
     pub fn rs256() -> Self {
@@ -42,7 +46,7 @@ impl DeviceKey {
         // RSAPublicKey of 2048 bits and exponent 65537: the modulus without its leading zero, from byte 9
         let der = pair.public_key().as_ref();
         let jwk = json!({"kty": "RSA", "n": b64::encode(&der[9..265]), "e": "AQAB"});
-        Self { pair: Pair::Rs256(Box::new(pair)), jwk }
+        Self { pair: Pair::Rs256(Arc::new(pair)), jwk }
     }
 
     pub fn alg(&self) -> &'static str {
@@ -66,8 +70,12 @@ impl DeviceKey {
 
     /// Signs any header and claims.
     pub fn sign(&self, header: &Value, claims: &Value) -> String {
-        let input =
-            format!("{}.{}", b64::encode(header.to_string().as_bytes()), b64::encode(claims.to_string().as_bytes()));
+        self.sign_text(&header.to_string(), &claims.to_string())
+    }
+
+    /// Signs any two texts, even such as no JSON value can say.
+    pub fn sign_text(&self, header: &str, claims: &str) -> String {
+        let input = format!("{}.{}", b64::encode(header.as_bytes()), b64::encode(claims.as_bytes()));
         let signature = match &self.pair {
             Pair::Es256(pair) => pair.sign(&SystemRandom::new(), input.as_bytes()).unwrap().as_ref().to_vec(),
             Pair::EdDsa(pair) => pair.sign(input.as_bytes()).as_ref().to_vec(),

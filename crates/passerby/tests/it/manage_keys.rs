@@ -294,7 +294,8 @@ on_both! {
 async fn stored(database: &str) -> String {
     if let Some(path) = database.strip_prefix("sqlite:") {
         let db = rusqlite::Connection::open(path).unwrap();
-        let mut statement = db.prepare("select prefix, name, grants, hex(hash), cast(hash as text) from api_keys").unwrap();
+        let mut statement =
+            db.prepare("select prefix, name, grants, hex(hash), cast(hash as text) from api_keys").unwrap();
         let mut rows = statement.query([]).unwrap();
         let mut text = String::new();
         while let Some(row) = rows.next().unwrap() {

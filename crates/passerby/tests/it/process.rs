@@ -232,6 +232,51 @@ async fn sigterm_finishes_what_runs_and_exits_0() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_of_epochs_are_told_at_once_and_end_at_sigterm() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::start(folder.path(), "sqlite:p.db", passerby_testkit::free_port()).await;
+    let http = client();
+    let made = http.post(server.url("/v1/guests")).json(&json!({"client_id": "demo-spa"})).send().await.unwrap();
+    let id = made.json::<Value>().await.unwrap()["user"]["id"].as_str().unwrap().to_owned();
+    let root = "acceptance-root-key-0123456789abcdef0123456789";
+    let open = async |client: reqwest::Client| {
+        let ask = client.get(server.url("/v1/epochs")).bearer_auth(root).header("accept", "text/event-stream");
+        let mut stream = ask.send().await.unwrap();
+        assert_eq!(stream.status().as_u16(), 200);
+        let mut text = String::new();
+        while !text.ends_with("\n\n") {
+            text.push_str(std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap());
+        }
+        assert!(text.contains("event: epochs") && !text.contains(&id), "{text}");
+        stream
+    };
+    let http2 = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let mut streams = [open(client()).await, open(http2).await];
+    let raised = http.post(server.url(&format!("/v1/users/{id}/revoke-all"))).bearer_auth(root).send().await.unwrap();
+    assert_eq!(raised.status().as_u16(), 200);
+    for stream in &mut streams {
+        let mut text = String::new();
+        while !text.contains(&id) {
+            text.push_str(std::str::from_utf8(&stream.chunk().await.unwrap().expect("it goes on")).unwrap());
+        }
+    }
+    server.signal("-TERM");
+    for stream in &mut streams {
+        while stream.chunk().await.unwrap().is_some() {}
+    }
+    // far below the twenty seconds that running requests are given
+    let start = Instant::now();
+    let status = loop {
+        if let Some(status) = server.child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(start.elapsed() < Duration::from_secs(15), "streams hold up the end");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn line_48_hostile_connections_are_cut_off() {
     let folder = tempfile::tempdir().unwrap();
     let port = passerby_testkit::free_port();

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::app::{Answer, Engine, TestApp};
+use crate::{
+    app::{Answer, Engine, TestApp},
+    keys::DeviceKey,
+};
 
 fn shape(answer: &Answer) -> Value {
     let headers: std::collections::BTreeMap<_, _> = answer
@@ -113,6 +116,75 @@ async fn the_native_wire() {
         "native",
         seen.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<serde_json::Map<_, _>>()
     );
+}
+
+/// What is drawn from the system's randomness, beside tokens.
+fn cut_more(mut value: Value) -> Value {
+    const DRAWN: [&str; 9] =
+        ["code", "qr", "check", "key", "prefix", "recovery_code", "thumbprint", "url", "dpop-nonce"];
+    match &mut value {
+        Value::Object(map) => {
+            for (name, member) in map.iter_mut() {
+                let problem = name == "code" && member.as_str().is_some_and(|t| t.contains('_'));
+                // user and session ids come from the seed, all others do not
+                let id = name == "id" && member.as_str().is_some_and(|t| t.len() != 36);
+                *member = if member.is_string() && (id || DRAWN.contains(&&**name)) && !problem {
+                    "(drawn)".into()
+                } else {
+                    cut_more(member.take())
+                };
+            }
+            value
+        }
+        Value::Array(list) => list.drain(..).map(cut_more).collect(),
+        _ => value,
+    }
+}
+
+#[tokio::test]
+async fn the_wire_of_ways_in() {
+    let app = TestApp::new(Engine::Sqlite).await;
+    let key = DeviceKey::new();
+    let mut seen = Vec::new();
+    let mut see = |name: &str, answer: &Answer| seen.push((name.to_owned(), cut_more(shape(answer))));
+    let bare = key.sign(&key.header(), &{
+        let mut claims = DeviceKey::claims(&app, "POST", "/v1/guests", None);
+        claims.as_object_mut().unwrap().remove("nonce");
+        claims
+    });
+    see(
+        "a proof without a nonce",
+        &app.post("/v1/guests", &json!({"client_id": "demo-spa"})).header("dpop", &bare).send().await,
+    );
+    let body = json!({"client_id": "demo-spa", "bind_tokens": true, "device": "Laptop"});
+    let made = key.post(&app, "/v1/guests", &body).send().await;
+    see("POST /v1/guests, bound", &made);
+    let guest = crate::app::Guest::of(&made.json());
+    see("a bound token as Bearer", &app.get("/v1/me").bearer(&guest.access).send().await);
+    let mine = |method: &str, path: &str| key.with_token(&app, method, path, &guest.access);
+    see("GET /v1/me/device-keys", &mine("GET", "/v1/me/device-keys").send().await);
+    see("the last way in", &mine("DELETE", &format!("/v1/me/device-keys/{}", key.thumbprint())).send().await);
+    let code = mine("POST", "/v1/me/recovery-code").send().await;
+    see("POST /v1/me/recovery-code", &code);
+    see("GET /v1/me/recovery", &mine("GET", "/v1/me/recovery").send().await);
+    let hand_off = mine("POST", "/v1/me/hand-off").send().await;
+    see("POST /v1/me/hand-off", &hand_off);
+    let ask = json!({"client_id": "demo-native", "code": hand_off.json()["code"], "device": "Phone"});
+    let asked = app.post("/v1/guests/hand-off", &ask).send().await;
+    see("POST /v1/guests/hand-off, waiting", &asked);
+    see("GET /v1/me/hand-off", &mine("GET", "/v1/me/hand-off").send().await);
+    let path = format!("/v1/me/hand-off/{}/confirm", asked.json()["id"].as_str().unwrap());
+    see("POST /v1/me/hand-off/{id}/confirm", &mine("POST", &path).send().await);
+    let mut again = ask.clone();
+    again["id"] = asked.json()["id"].clone();
+    see("POST /v1/guests/hand-off, in", &app.post("/v1/guests/hand-off", &again).send().await);
+    see("a spent code", &app.post("/v1/guests/hand-off", &again).send().await);
+    see("GET /v1/me/notices", &mine("GET", "/v1/me/notices").send().await);
+    let ask = json!({"client_id": "demo-native", "code": code.json()["code"]});
+    see("POST /v1/guests/recover", &app.post("/v1/guests/recover", &ask).send().await);
+    let epochs = app.get("/v1/epochs").bearer("acceptance-root-key-0123456789abcdef0123456789").send().await;
+    see("GET /v1/epochs", &epochs);
+    insta::assert_json_snapshot!("ways_in", seen.into_iter().collect::<serde_json::Map<_, _>>());
 }
 
 #[tokio::test]

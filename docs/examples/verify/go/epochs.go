@@ -44,32 +44,40 @@ func (e *Epochs) round() {
 }
 
 func (e *Epochs) poll() error {
-	at := e.url
-	if e.cursor != "" {
-		at += "?since=" + url.QueryEscape(e.cursor)
+	for more := true; more; {
+		at := e.url
+		if e.cursor != "" {
+			at += "?since=" + url.QueryEscape(e.cursor)
+		}
+		var page struct {
+			Epochs []entry
+			Cursor string
+			More   bool
+		}
+		if err := get(at, e.authorization, &page); err != nil {
+			return err
+		}
+		e.take(page.Epochs)
+		more = page.More && page.Cursor != e.cursor // a page that was cut
+		e.cursor = page.Cursor
 	}
-	var page struct {
-		Epochs []entry
-		Cursor string
-	}
-	if err := get(at, e.authorization, &page); err != nil {
-		return err
-	}
+	return nil
+}
+
+// take remembers what rose. Entries come out of order, and more than once; what is older than any token can be is forgotten.
+func (e *Epochs) take(epochs []entry) {
 	e.lock.Lock()
 	defer e.lock.Unlock()
-	// entries come out of order, and more than once; what is older than any token can be is forgotten
 	for user, held := range e.raised {
 		if time.Since(held.At) > 24*time.Hour+2*time.Minute {
 			delete(e.raised, user)
 		}
 	}
-	for _, raised := range page.Epochs {
+	for _, raised := range epochs {
 		if raised.Epoch > e.raised[raised.User].Epoch {
 			e.raised[raised.User] = raised
 		}
 	}
-	e.cursor = page.Cursor
-	return nil
 }
 
 func (e *Epochs) isDead(claims *Claims) bool {

@@ -146,14 +146,16 @@ export class Epochs {
         if (response.status === 400) cursor = undefined; // a cursor that is not known any more: from the beginning
         throw new Error(`the feed answers ${response.status}`);
       }
-      const { epochs, cursor: next } = await response.json();
+      const { epochs, cursor: next, more } = await response.json();
       // entries come out of order, and more than once; what is older than any token can be is forgotten
       for (const { user_id, epoch, at } of epochs) {
         const held = this.#raised.get(user_id)?.epoch ?? 0;
         this.#raised.set(user_id, { epoch: Math.max(epoch, held), at: Date.parse(at) });
       }
       for (const [user, { at }] of this.#raised) if (at < Date.now() - 86_520_000) this.#raised.delete(user);
+      const moved = cursor !== next;
       cursor = next;
+      if (more && moved) await poll(); // a page that was cut
     };
     // while the feed is away, tokens live as long as without it: to their `exp`
     const round = () => poll().catch((e) => console.error(`epochs: ${e.message}`)).finally(() => setTimeout(round, interval * 1000).unref());

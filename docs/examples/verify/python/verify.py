@@ -187,15 +187,18 @@ class Epochs:
             logging.warning("epochs: %s", e)
 
     def _poll(self):
-        since = f"?since={quote(self.cursor, safe='')}" if self.cursor else ""
-        page = _get(self.url + since, {"Authorization": f"Bearer {self.api_key}"})
-        # entries come out of order, and more than once; what is older than any token can be is forgotten
-        raised = {user: held for user, held in self.raised.items() if held[1] > time.time() - 86_520}
-        for entry in page["epochs"]:
-            held = raised.get(entry["user_id"], (0, 0))[0]
-            at = datetime.fromisoformat(entry["at"].replace("Z", "+00:00")).timestamp()
-            raised[entry["user_id"]] = (max(entry["epoch"], held), at)
-        self.raised, self.cursor = raised, page["cursor"]
+        more = True
+        while more:
+            since = f"?since={quote(self.cursor, safe='')}" if self.cursor else ""
+            page = _get(self.url + since, {"Authorization": f"Bearer {self.api_key}"})
+            # entries come out of order, and more than once; what is older than any token can be is forgotten
+            raised = {user: held for user, held in self.raised.items() if held[1] > time.time() - 86_520}
+            for entry in page["epochs"]:
+                held = raised.get(entry["user_id"], (0, 0))[0]
+                at = datetime.fromisoformat(entry["at"].replace("Z", "+00:00")).timestamp()
+                raised[entry["user_id"]] = (max(entry["epoch"], held), at)
+            more = page.get("more") and page["cursor"] != self.cursor  # a page that was cut
+            self.raised, self.cursor = raised, page["cursor"]
 
     def is_dead(self, claims):
         """Whether the token was issued under an epoch that has ended."""

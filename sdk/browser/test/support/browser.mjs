@@ -1,4 +1,5 @@
-// A browser for tests: a clock that is moved by hand, tabs that share a storage, locks and channels, and that can be killed.
+// A browser for tests: a clock that is moved by hand, tabs that share a storage, locks and channels, and that can be
+// killed.
 
 import { IDBFactory, IDBKeyRange } from 'fake-indexeddb';
 
@@ -67,12 +68,12 @@ export class Clock {
       (error) => (outcome = { error }),
     );
     // A long row of transactions looks like rest, too: without a timer it is given some more turns.
-    for (let idle = 0; idle < 50; ) {
+    for (let idle = 0, steps = 0; idle < 50 && steps < 2_000; steps += 1) {
       await this.rest(() => outcome);
       if (outcome) return outcome;
       idle = this.#step() ? 0 : idle + 1;
     }
-    throw Error('it never settles: no timer is left');
+    throw Error('it never settles');
   }
 
   async settle(promise) {
@@ -193,7 +194,9 @@ export class Browser {
     };
     const environment = {
       async fetch(request) {
-        const never = new Promise((_, reject) => request.signal.addEventListener('abort', () => reject(request.signal.reason)));
+        const never = new Promise((_, reject) =>
+          request.signal.addEventListener('abort', () => reject(request.signal.reason)),
+        );
         never.catch(() => {});
         if (tab.dead) return never;
         const answer = await clock.busy(() => browser.#fetch(request));
@@ -215,9 +218,13 @@ export class Browser {
       inform: (message) => browser.informed.push(message),
       page: true,
     };
-    const client = createClient({ clientId: 'demo-spa', baseUrl: browser.server.origin, device: 'Test', ...options }, environment);
+    const client = createClient(
+      { clientId: 'demo-spa', baseUrl: browser.server.origin, device: 'Test', ...options },
+      environment,
+    );
     tab.events = [];
-    for (const name of ['guest', 'data', 'ended', 'refused', 'retry', 'mode']) client.on(name, (event) => tab.events.push([name, event]));
+    for (const name of ['guest', 'data', 'ended', 'refused', 'retry', 'mode'])
+      client.on(name, (event) => tab.events.push([name, event]));
     /** As if the browser killed it: nothing of it goes on, and nothing is tidied up. */
     tab.kill = () => {
       tab.dead = true;
@@ -231,7 +238,10 @@ export class Browser {
   #crypto() {
     const { clock } = this;
     const subtle = new Proxy(crypto.subtle, {
-      get: (target, name) => (...values) => clock.busy(() => target[name](...values)),
+      get:
+        (target, name) =>
+        (...values) =>
+          clock.busy(() => target[name](...values)),
     });
     return { subtle, getRandomValues: (bytes) => crypto.getRandomValues(bytes) };
   }
@@ -254,6 +264,15 @@ export class Browser {
         };
       };
     });
+  }
+
+  /** Holds one of the client's locks until the function that it gives is called. */
+  async hold(what) {
+    let free;
+    const held = new Promise((resolve) => (free = resolve));
+    this.#locks.request({}, `passerby demo-spa ${this.server.origin} ${what}`, () => held);
+    await this.clock.rest();
+    return free;
   }
 
   /** What the database holds: the facts, and the queue of changes. */

@@ -1,4 +1,5 @@
-// A server for tests that speaks the native wire as its documents write it: proofs are verified, a nonce is demanded, a `jti`
+// A server for tests that speaks the native wire as its documents write it: proofs are verified, a nonce is demanded,
+// a `jti`
 // works once, refresh tokens rotate, operations are done once per key. It can be told to fail.
 
 import { createHash, createPublicKey, randomBytes, randomUUID, verify } from 'node:crypto';
@@ -40,7 +41,8 @@ function operate(data, operations) {
     } else if (op === 'append') {
       typed(Array.isArray(at[last] ?? []));
       at[last] = [...(at[last] ?? []), value];
-    } else if (op === 'test') JSON.stringify(at[last] ?? null) === JSON.stringify(value) || refuse(409, 'test_failed', { field });
+    } else if (op === 'test')
+      JSON.stringify(at[last] ?? null) === JSON.stringify(value) || refuse(409, 'test_failed', { field });
     else refuse(400, 'invalid_operation', { field });
   });
   return next;
@@ -71,7 +73,10 @@ export class Server {
   /** Knows `create: false`. */
   asksBeforeCreating = true;
   keepsCookies = true;
-  /** `(request) => …`: what happens to a request. `'lost'`: it never arrives; `'cut'`: its answer does not; `'hung'`: nothing comes; or an answer. */
+  /**
+   * `(request) => …`: what happens to a request. `'lost'`: it never arrives; `'cut'`: its answer does not; `'hung'`:
+   * nothing comes; or an answer.
+   */
   fault = () => undefined;
   /** What was answered: `{ method, path, status, code, body, headers }`. */
   log = [];
@@ -150,7 +155,12 @@ export class Server {
     const claims = JSON.parse(Buffer.from(body, 'base64url'));
     if (typ !== 'dpop+jwt' || alg !== 'ES256' || jwk.d) bad('header');
     const key = createPublicKey({ key: jwk, format: 'jwk' });
-    const signed = verify('sha256', Buffer.from(`${head}.${body}`), { key, dsaEncoding: 'ieee-p1363' }, Buffer.from(signature, 'base64url'));
+    const signed = verify(
+      'sha256',
+      Buffer.from(`${head}.${body}`),
+      { key, dsaEncoding: 'ieee-p1363' },
+      Buffer.from(signature, 'base64url'),
+    );
     if (!signed) bad('signature');
     const jkt = sha256(JSON.stringify({ crv: jwk.crv, kty: jwk.kty, x: jwk.x, y: jwk.y }));
     if (claims.htm !== method || claims.htu !== url.origin + url.pathname) bad('method or url');
@@ -202,22 +212,56 @@ export class Server {
         return [200, { data: user.data, version: user.version }];
       }
       case 'GET /v1/me/device-keys':
-        return [200, { items: [...this.keys].filter(([, id]) => id === user.id).map(([thumbprint]) => ({ thumbprint, name: null, current: thumbprint === context.jkt })), cursor: null }];
+        return [
+          200,
+          {
+            items: [...this.keys]
+              .filter(([, id]) => id === user.id)
+              .map(([thumbprint]) => ({ thumbprint, name: null, current: thumbprint === context.jkt })),
+            cursor: null,
+          },
+        ];
       case 'POST /v1/me/hand-off': {
         this.handOffs = this.handOffs.filter((offer) => offer.session !== session);
-        const code = 'ABCDEFGHJKMNPQRSTVWXYZ'.split('').sort(() => Math.random() - 0.5).slice(0, 8).join('');
+        const code = 'ABCDEFGHJKMNPQRSTVWXYZ'
+          .split('')
+          .sort(() => Math.random() - 0.5)
+          .slice(0, 8)
+          .join('');
         const offer = { session, user, code, mode: body.mode ?? 'share', expires: this.now() + 5 * MINUTE };
         this.handOffs.push(offer);
         const shown = `${code.slice(0, 4)}-${code.slice(4)}`;
-        return [201, { id: randomUUID(), code: shown, url: `${this.origin}/ui/hand-off#code=${shown}&client_id=demo-spa`, mode: offer.mode, qr: '<svg/>', expires_at: new Date(offer.expires).toISOString() }];
+        return [
+          201,
+          {
+            id: randomUUID(),
+            code: shown,
+            url: `${this.origin}/ui/hand-off#code=${shown}&client_id=demo-spa`,
+            mode: offer.mode,
+            qr: '<svg/>',
+            expires_at: new Date(offer.expires).toISOString(),
+          },
+        ];
       }
       case 'GET /v1/me/hand-off':
-        return [200, { items: this.handOffs.filter((offer) => offer.session === session && offer.id).map(({ id, device, check, mode }) => ({ id, device: device ?? null, check, mode })), cursor: null }];
+        return [
+          200,
+          {
+            items: this.handOffs
+              .filter((offer) => offer.session === session && offer.id)
+              .map(({ id, device, check, mode }) => ({ id, device: device ?? null, check, mode })),
+            cursor: null,
+          },
+        ];
       case 'DELETE /v1/me/hand-off':
         this.handOffs = this.handOffs.filter((offer) => offer.session !== session);
         return [204];
       case 'POST /v1/me/recovery-code':
-        user.recovery = Array.from({ length: 12 }, () => text(3).toLowerCase().replaceAll(/[^a-z]/g, 'x')).join(' ');
+        user.recovery = Array.from({ length: 12 }, () =>
+          text(3)
+            .toLowerCase()
+            .replaceAll(/[^a-z]/g, 'x'),
+        ).join(' ');
         user.recoveryAt = new Date(this.now()).toISOString();
         return [201, { code: user.recovery }];
       case 'GET /v1/me/recovery':
@@ -229,7 +273,8 @@ export class Server {
     }
     const confirm = /^\/v1\/me\/hand-off\/([^/]+)\/confirm$/.exec(url.pathname);
     if (method === 'POST' && confirm) {
-      const offer = this.handOffs.find((other) => other.session === session && other.id === confirm[1]) ?? refuse(404, 'not_found');
+      const offer =
+        this.handOffs.find((other) => other.session === session && other.id === confirm[1]) ?? refuse(404, 'not_found');
       offer.confirmed = true;
       return [200, { id: offer.id, status: 'confirmed' }];
     }
@@ -244,11 +289,21 @@ export class Server {
     return refuse(404, 'not_found');
   }
 
-  // ---- guests and tokens ----------------------------------------------------------------------------------------------
+  // ---- guests and tokens
+  // ----------------------------------------------------------------------------------------------
 
   #view({ id, data, version, created }) {
     const created_at = new Date(created).toISOString();
-    return { id, kind: 'anonymous', data, version, created_at, last_active_at: created_at, expires_at: null, stored: true };
+    return {
+      id,
+      kind: 'anonymous',
+      data,
+      version,
+      created_at,
+      last_active_at: created_at,
+      expires_at: null,
+      stored: true,
+    };
   }
 
   #client({ client_id }) {
@@ -281,13 +336,23 @@ export class Server {
       if (idempotent) this.creations.set(idempotent, { id: user.id, written });
     }
     if (jkt) this.keys.set(jkt, user.id);
-    const living = [...this.sessions.values()].find((session) => session.user === user.id && (jkt ? session.jkt === jkt : !session.jkt) && this.#lives(session));
+    const living = [...this.sessions.values()].find(
+      (session) => session.user === user.id && (jkt ? session.jkt === jkt : !session.jkt) && this.#lives(session),
+    );
     const session = living ?? this.#open(user, jkt, !!body.bind_tokens);
     return [created ? 201 : 200, { created, ...this.#tokens(session, context) }];
   }
 
   #open(user, jkt, bound) {
-    const session = { id: randomUUID(), user: user.id, jkt, bound, generation: 0, used: null, end: this.now() + this.sessionLife };
+    const session = {
+      id: randomUUID(),
+      user: user.id,
+      jkt,
+      bound,
+      generation: 0,
+      used: null,
+      end: this.now() + this.sessionLife,
+    };
     this.sessions.set(session.id, session);
     return session;
   }
@@ -307,10 +372,20 @@ export class Server {
       return shown;
     }
     const access = text();
-    this.accessTokens.set(access, { session, audience: body.audience ?? this.origin, end: this.now() + this.accessLife });
+    this.accessTokens.set(access, {
+      session,
+      audience: body.audience ?? this.origin,
+      end: this.now() + this.accessLife,
+    });
     const refresh = `${session.id}.${session.generation}`;
     this.refreshTokens.set(refresh, { session, generation: session.generation });
-    return { ...shown, access_token: access, token_type: session.bound ? 'DPoP' : 'Bearer', expires_in: this.accessLife / 1000, refresh_token: refresh };
+    return {
+      ...shown,
+      access_token: access,
+      token_type: session.bound ? 'DPoP' : 'Bearer',
+      expires_in: this.accessLife / 1000,
+      refresh_token: refresh,
+    };
   }
 
   #refresh(context) {
@@ -344,7 +419,8 @@ export class Server {
     return token.session;
   }
 
-  // ---- what operators and other devices do ----------------------------------------------------------------------------
+  // ---- what operators and other devices do
+  // ----------------------------------------------------------------------------
 
   erase(id) {
     this.ended.add(id);
@@ -360,12 +436,16 @@ export class Server {
     for (const session of this.sessions.values()) if (session.jkt === thumbprint) session.ended = true;
   }
 
-  // ---- to a second device, and back -----------------------------------------------------------------------------------
+  // ---- to a second device, and back
+  // -----------------------------------------------------------------------------------
 
   #takeHandOff(context) {
     const { body, jkt } = context;
     this.#client(body);
-    const offer = this.handOffs.find((other) => other.code === body.code.replaceAll('-', '') && other.expires > this.now() && !other.used) ?? refuse(400, 'invalid_code', { field: '/code' });
+    const offer =
+      this.handOffs.find(
+        (other) => other.code === body.code.replaceAll('-', '') && other.expires > this.now() && !other.used,
+      ) ?? refuse(400, 'invalid_code', { field: '/code' });
     if (jkt && (this.keys.get(jkt) ?? offer.user.id) !== offer.user.id) refuse(409, 'device_key_taken');
     const asker = jkt ?? body.id;
     if (!offer.id) Object.assign(offer, { id: randomUUID(), check: '42', device: body.device, asker: jkt });
@@ -373,7 +453,11 @@ export class Server {
       this.handOffs = this.handOffs.filter((other) => other !== offer);
       refuse(409, 'hand_off_cancelled');
     }
-    if (!offer.confirmed) return [200, { id: offer.id, status: 'waiting', check: offer.check, expires_at: new Date(offer.expires).toISOString() }];
+    if (!offer.confirmed)
+      return [
+        200,
+        { id: offer.id, status: 'waiting', check: offer.check, expires_at: new Date(offer.expires).toISOString() },
+      ];
     offer.used = true;
     if (offer.mode === 'move') {
       offer.session.ended = true;
@@ -386,21 +470,36 @@ export class Server {
   #recover(context) {
     const { body, jkt } = context;
     this.#client(body);
-    const user = [...this.users.values()].find((other) => other.recovery && other.recovery === body.code) ?? refuse(400, 'invalid_code', { field: '/code' });
+    const user =
+      [...this.users.values()].find((other) => other.recovery && other.recovery === body.code) ??
+      refuse(400, 'invalid_code', { field: '/code' });
     const alive = [...this.sessions.values()].some((session) => session.user === user.id && this.#lives(session));
     let pending = this.recoveries.get(user.id);
     if (pending && pending.asker !== jkt) refuse(409, 'recovery_pending');
     if (!pending && this.recoveryWait && alive) {
-      pending = { id: randomUUID(), asker: jkt, device: body.device ?? null, ready_at: new Date(this.now() + this.recoveryWait).toISOString() };
+      pending = {
+        id: randomUUID(),
+        asker: jkt,
+        device: body.device ?? null,
+        ready_at: new Date(this.now() + this.recoveryWait).toISOString(),
+      };
       this.recoveries.set(user.id, pending);
     }
-    if (pending && Date.parse(pending.ready_at) > this.now()) return [202, { id: pending.id, status: 'waiting', ready_at: pending.ready_at }];
+    if (pending && Date.parse(pending.ready_at) > this.now())
+      return [202, { id: pending.id, status: 'waiting', ready_at: pending.ready_at }];
     this.recoveries.delete(user.id);
     this.endSessions(user.id);
     for (const [thumbprint, id] of this.keys) if (id === user.id) this.keys.delete(thumbprint);
     if (jkt) this.keys.set(jkt, user.id);
     user.recovery = `${user.recovery} again`;
-    return [200, { created: false, ...this.#tokens(this.#open(user, jkt, !!body.bind_tokens), context), recovery_code: user.recovery }];
+    return [
+      200,
+      {
+        created: false,
+        ...this.#tokens(this.#open(user, jkt, !!body.bind_tokens), context),
+        recovery_code: user.recovery,
+      },
+    ];
   }
 }
 
