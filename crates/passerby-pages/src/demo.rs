@@ -53,6 +53,8 @@ pub fn demo<S: Clone + Send + Sync + 'static>(told: Demo<'_>) -> Router<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use http::{Method, StatusCode, header::ETAG};
 
     use super::*;
@@ -86,7 +88,7 @@ mod tests {
         texts.extend(FILES.iter().filter(|(name, ..)| *name != "passerby.js").map(|(.., text)| *text));
         for text in texts {
             let words = text.split(['\'', '"']).filter_map(|word| word.strip_prefix("./"));
-            for named in words.filter(|word| word.ends_with(".js")) {
+            for named in words.filter(|word| Path::new(word).extension().is_some_and(|kind| kind == "js")) {
                 let (status, ..) = ask(demo(TOLD), Method::GET, &format!("/demo/{named}"), &[]).await;
                 assert_eq!(status, StatusCode::OK, "{named}");
             }

@@ -23,6 +23,8 @@ const CREATION_LIFE = 540_000;
 /** Milliseconds of failures after which a call that somebody waits for is given up. */
 export const PATIENCE = 30_000;
 
+const BY_COOKIE: Sent = { body: {}, cookie: true };
+
 const tokenName = ({ audience = '', scope = '' }: TokenOptions) => `${audience} ${scope}`;
 
 /** The inside of a client. */
@@ -145,6 +147,14 @@ export class Core {
     this.queueChanged();
   }
 
+  /** Reads the facts, and the oldest change. */
+  async read(): Promise<{ rows: Rows; queue: Item[] }> {
+    const found = await this.store.read(1);
+    this.rows = found.rows;
+    this.publish();
+    return found;
+  }
+
   /** Changes what is kept and tells the other tabs. */
   async change(edit: (rows: Rows) => void, queue?: Parameters<Store['change']>[1], told: Told = {}): Promise<void> {
     this.rows = await this.store.change(edit, queue);
@@ -245,11 +255,9 @@ export class Core {
 
   /** Who is here, read anew. Rejects with why the guest has ended. */
   async #stored(): Promise<Account | undefined> {
-    const { rows } = await this.store.read(1);
-    this.rows = rows;
-    this.publish();
-    if (rows.ended) throw new PasserbyError(rows.ended);
-    return rows.account;
+    const { account, ended } = (await this.read()).rows;
+    if (ended) throw new PasserbyError(ended);
+    return account;
   }
 
   async #ensureAlone({ data, entry }: GuestOptions): Promise<Account> {
@@ -352,11 +360,10 @@ export class Core {
    */
   async leave(seen: Account | undefined): Promise<boolean> {
     const left = await this.alone('guest', async () => {
-      const { rows } = await this.store.read(1);
+      const { rows } = await this.read();
       const { account } = rows;
       if (account && account.user.id !== seen?.user.id) return {};
-      if (this.mode === 'cookie' && account)
-        await this.wire.call('POST', '/v1/logout', { body: {}, cookie: true }).catch(gone);
+      if (this.mode === 'cookie' && account) await this.wire.call('POST', '/v1/logout', BY_COOKIE).catch(gone);
       await this.#forgetAlone();
       return rows;
     });
@@ -475,8 +482,7 @@ export class Core {
   /** Asks whose the key or the cookie is. Makes nobody. */
   async #look(): Promise<void> {
     if (this.#looked) return;
-    const { rows } = await this.store.read(1);
-    this.rows = rows;
+    const { rows } = await this.read();
     if (this.mode === 'device-key') {
       try {
         // The key of a creation whose answer was lost, or whose tokens were.

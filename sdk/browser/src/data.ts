@@ -134,9 +134,8 @@ export function dataSide(core: Core): DataSide {
   function head(): Promise<boolean> {
     return core.alone('queue', async () => {
       await core.ready();
-      const { rows, queue } = await core.store.read(1);
+      const { rows, queue } = await core.read();
       const [item] = queue;
-      core.rows = rows;
       if (!item) {
         // Another tab has sent what this one believes to be waiting.
         if (core.queue.length) await core.sync();

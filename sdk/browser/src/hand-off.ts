@@ -138,7 +138,7 @@ export function ways(core: Core): Ways {
   /** The guest is here: its key becomes the device's, in one step with all else. */
   async function adopt(answer: GuestAnswer, { key }: Incoming): Promise<User> {
     const old = await core.alone('guest', async () => {
-      const { rows } = await core.store.read(1);
+      const { rows } = await core.read();
       await core.take(answer, {}, (next: Rows) => {
         next.key = key;
         delete next.incoming;

@@ -108,13 +108,15 @@ function later(headers) {
 /** How long, as a person says it. */
 function span(ms) {
   const seconds = Math.ceil(ms / 1000);
+  if (seconds === 1) return 'a second';
   return seconds < 90 ? `${seconds} seconds` : `${Math.ceil(seconds / 60)} minutes`;
 }
 
 /** Says that something passes is in the way, beside the digits if there are some. */
 function hold(text) {
+  const part = asking.id ? 'waiting' : 'asking';
   at(asking.id ? 'waiting-for' : 'asking-why').textContent = text;
-  show(asking.id ? 'waiting' : 'asking');
+  if (at(part).hidden) show(part);
 }
 
 /** Asks until there is a verdict. */
@@ -154,7 +156,10 @@ async function ask() {
     } else {
       if (lost && asking.id && content?.code === 'invalid_code' && (await whoIsHere()) !== asking.before) return arrived(mine);
       if (mine !== turn) return;
-      return fail(...verdict(answer, !!asking.id, lost && !!asking.id));
+      const verdicts = verdict(answer, !!asking.id, lost && !!asking.id);
+      // An app that the server does not know is not asked for again.
+      if (status === 401 || status === 403) asking.client_id = usual;
+      return fail(...verdicts);
     }
     if (mine !== turn) return;
   }

@@ -321,7 +321,7 @@ fn htus_of_others(path: &str) -> Vec<String> {
         format!("{here}{path} "),
         format!("{here}{path}\n"),
         format!("{here}\t{path}"),
-        format!("{here}{}", path.replacen("/", "/\n", 1)),
+        format!("{here}{}", path.replacen('/', "/\n", 1)),
         format!("{here}{path}\u{0}"),
         format!("{here}{path}/"),
         format!("{here}/{path}"),

@@ -19,11 +19,12 @@ fn behind_a_proxy(text: String) -> String {
 /// A house that is no development any more, in whose folder the master key lies.
 async fn production(engine: Engine, issuer: &str, folder: &tempfile::TempDir) -> TestApp {
     let key = folder.path().join("key");
-    std::fs::write(&key, "Xk3vT9qLw2Zr8YbN5mJc7HdPf4Gs6UaEoQi1Rt0WyVx").unwrap();
+    std::fs::write(&key, "Xk3vT9qLw2Zr8YbN5mJc7HdPf4Gs6UaEoQi1Rt0WyVU").unwrap();
     let text = format!(
-        "trusted_proxies = [\"10.0.0.0/8\"]\nlisten = \"127.0.0.1:9011\"\nissuer = \"{issuer}\"\ndev = false\nmaster_key_file = {key:?}\n\
+        "trusted_proxies = [\"10.0.0.0/8\"]\nlisten = \"127.0.0.1:9011\"\nissuer = \"{issuer}\"\ndev = false\nmaster_key_file = \"{}\"\n\
          [[tenants]]\nid = \"11111111-1111-4111-8111-111111111111\"\nname = \"default\"\n\
-         [[tenants.clients]]\nid = \"demo-spa\"\nname = \"App\"\ntype = \"native\"\npersistence = \"eager\"\n"
+         [[tenants.clients]]\nid = \"demo-spa\"\nname = \"App\"\ntype = \"native\"\npersistence = \"eager\"\n",
+        key.display()
     );
     TestApp::with(engine, |_| text).await
 }
@@ -143,7 +144,7 @@ on_both! {
         }
         // a part of the path that was sent in percent-encoding
         let thumbprint = house.key.thumbprint();
-        let encoded: String = thumbprint.bytes().map(|b| format!("%{b:02x}")).collect();
+        let encoded: String = thumbprint.bytes().flat_map(|b| ['%'.to_string(), format!("{b:02x}")]).collect();
         for (sent, said) in [(&encoded, &thumbprint), (&thumbprint, &encoded)] {
             let (sent, said) = (format!("/v1/me/device-keys/{sent}"), format!("/v1/me/device-keys/{said}"));
             let proof = house.key.proof(&house.app, "PATCH", &said, Some(&house.guest.access));

@@ -446,6 +446,25 @@ on_both! {
         app.get("/v1/epochs").bearer(ROOT).send().await.expect(200);
     }
 
+    async fn a_stream_does_not_begin_with_a_page_that_is_older_than_itself(engine) {
+        let app = TestApp::new(engine).await;
+        let guest = app.guest().await;
+        for n in 0..600 {
+            raised_by_hand(&app, n, app.now() - 20).await;
+        }
+        let tenant = app.core.settings().tenants[0].no;
+        let before = app.core.epochs(tenant, None).await.unwrap();
+        assert_eq!(before.len(), 600);
+        // a long page stays the same for a second for those who ask again later; whoever listens from now on does not
+        revoke_all(&app, &guest.id).await;
+        assert_eq!(app.core.epochs(tenant, None).await.unwrap().len(), 600);
+        let watch = app.core.watch_epochs(tenant).unwrap();
+        assert!(app.core.epochs_for(&watch, None).await.unwrap().is_none());
+        app.advance(Duration::from_secs(1));
+        let page = app.core.epochs_for(&watch, None).await.unwrap().expect("made anew");
+        assert!(page.entries().any(|e| e.user.to_string() == guest.id));
+    }
+
     async fn sweeping_keeps_what_a_living_token_could_need(engine) {
         let app = TestApp::new(engine).await;
         let guest = app.guest().await;

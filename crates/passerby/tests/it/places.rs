@@ -120,10 +120,11 @@ impl House {
         let spa = "demo-spa";
         match place {
             Place::Guests => call.json(&json!({"client_id": spa})),
-            Place::Resume => call.json(&json!({"client_id": spa, "session_token": self.guest.session_token})),
+            Place::Resume | Place::Dialect => {
+                call.json(&json!({"client_id": spa, "session_token": self.guest.session_token}))
+            }
             Place::HandOff | Place::Recover => call.json(&json!({"client_id": spa, "code": "AAAA-AAAA"})),
             Place::Refresh => call.json(&json!({"client_id": spa, "refresh_token": self.guest.refresh})),
-            Place::Dialect => call.json(&json!({"client_id": spa, "session_token": self.guest.session_token})),
             Place::Token => call.form(&[
                 ("grant_type", "refresh_token"),
                 ("client_id", spa),
