@@ -434,7 +434,8 @@ impl Passerby {
         let now = self.now();
         let held = self.hold_caller(caller, access, now).await?;
         let mark_until = now.plus(held.tenant.longest_lifetime());
-        self.commit(held.tenant.no, None, Act::Erase { user: held.user, mark_until }).await?;
+        let act = Act::Erase { user: held.user, chosen_id: held.chosen_id().map(Into::into), mark_until };
+        self.commit(held.tenant.no, None, act).await?;
         self.note_epoch(held.tenant.no, held.user, held.epoch + 1, held.chosen_id(), now);
         count(&self.counts().erased);
         Ok(())

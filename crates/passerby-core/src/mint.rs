@@ -22,11 +22,20 @@ use crate::{
 pub(crate) enum Grade {
     /// A session-grade one (session token, cookie, key, creation): everything.
     Session,
+    /// The session's device key: everything, and the access token that the session has while it is worth it.
+    DeviceKey,
     /// An access token: another access token that does not outlive it.
     Access {
         /// The shown token's end.
         until: Timestamp,
     },
+}
+
+impl Grade {
+    /// Everything, not only another access token.
+    pub(crate) fn is_session(self) -> bool {
+        matches!(self, Self::Session | Self::DeviceKey)
+    }
 }
 
 impl Passerby {
@@ -49,30 +58,42 @@ impl Passerby {
         if let Grade::Access { until } = grade {
             expires_at = expires_at.min(until);
         }
-        let state = match &held.row {
-            Row::Floating(floating) => secrets.seal_state(&floating.state(), now),
-            Row::Stored(_) => None,
+        // nothing that the text depends on is left out of the key by which a kept one is found
+        let kept = (grade == Grade::DeviceKey).then(|| self.signing_key(&held.tenant, now)).transpose()?;
+        let current = kept.as_ref().and_then(|key| self.current.find(held, grant, key.signing.kid(), now, expires_at));
+        let access_token = if let Some((text, end)) = current {
+            expires_at = end;
+            text
+        } else {
+            let state = match &held.row {
+                Row::Floating(floating) => secrets.seal_state(&floating.state(), now),
+                Row::Stored(_) => None,
+            };
+            let text = self.write_access_token(&AccessClaims {
+                tenant: &held.tenant,
+                client: &held.client,
+                subject: &subject,
+                audience: grant.audience.as_deref(),
+                scope: grant.scope.as_deref(),
+                issued_at: now,
+                expires_at,
+                jti: jti.unwrap_or_else(|| token_id(self.random.as_ref())),
+                cnf: held.bound_to(),
+                person: Some(Person {
+                    session: held.session,
+                    anonymous: held.kind == Kind::Anonymous,
+                    epoch: held.epoch,
+                    floating: state.as_deref(),
+                    auth0: dress.auth0.is_some(),
+                }),
+            })?;
+            if let Some(key) = kept {
+                self.current.keep(held, grant, key.signing.kid(), &text, expires_at);
+            }
+            text
         };
-        let access_token = self.write_access_token(&AccessClaims {
-            tenant: &held.tenant,
-            client: &held.client,
-            subject: &subject,
-            audience: grant.audience.as_deref(),
-            scope: grant.scope.as_deref(),
-            issued_at: now,
-            expires_at,
-            jti: jti.unwrap_or_else(|| token_id(self.random.as_ref())),
-            cnf: held.bound_to(),
-            person: Some(Person {
-                session: held.session,
-                anonymous: held.kind == Kind::Anonymous,
-                epoch: held.epoch,
-                floating: state.as_deref(),
-                auth0: dress.auth0.is_some(),
-            }),
-        })?;
         let (mut refresh_token, mut session_token) = (None, None);
-        if grade == Grade::Session {
+        if grade.is_session() {
             session_token = Some(self.session_text(Sealed::Session, held, &subject, now)?);
             if let Row::Stored(stored) = &held.row {
                 let token = RefreshToken {

@@ -25,7 +25,7 @@ use crate::{
     port::{Act, Change, Clock, CommitError, Committed, Random, Store, Wait},
     secret::{MasterKey, TenantSecrets},
     settings::Settings,
-    token::access::Seen,
+    token::{access::Seen, current::CurrentTokens},
 };
 
 /// So many checked access tokens are remembered; each takes some 300 bytes.
@@ -80,6 +80,7 @@ pub struct Passerby {
     pub(crate) nonces: Nonces,
     pub(crate) keys: ArcSwap<KeyRing>,
     pub(crate) seen: Cache<[u8; 32], Arc<Seen>>,
+    pub(crate) current: CurrentTokens,
     pub(crate) touches: Mutex<HashMap<(TenantNo, UserId, SessionId), Timestamp>>,
     pub(crate) api_keys: ApiKeys,
     pub(crate) epochs: Arc<crate::epoch::Epochs>,
@@ -120,6 +121,7 @@ impl Passerby {
             nonces,
             keys: ArcSwap::default(),
             seen: Cache::new(REMEMBERED_TOKENS),
+            current: CurrentTokens::default(),
             touches: Mutex::default(),
             api_keys: ApiKeys::default(),
             epochs: Arc::default(),

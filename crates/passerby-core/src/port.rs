@@ -332,6 +332,8 @@ pub enum Act {
     Erase {
         /// Whom.
         user: UserId,
+        /// The id as the caller chose it, for the row of `epochs` of somebody who was never stored; a row's own wins.
+        chosen_id: Option<Box<str>>,
         /// The mark's end.
         mark_until: Timestamp,
     },
@@ -370,7 +372,7 @@ pub enum Act {
     /// Puts a value only when the name has none (`Taken` otherwise).
     InitMeta(&'static str, Vec<u8>),
     /// Removes what has ended before `at`, at most `limit` rows of each kind: marks, look-ups, operation keys, items,
-    /// spent proofs; epochs from before `epochs_before`.
+    /// epochs from before `epochs_before`; of spent proofs, which are many and small, an engine may remove more.
     Sweep {
         /// Bound.
         limit: u32,

@@ -132,7 +132,9 @@ impl Passerby {
                 self.same_id(&known, &request, &held)?;
                 // rows of our own: their commit's answer was lost on the way
                 let created = held.session == ids.session && held.user == ids.user;
-                return self.resume(&request, held, &grant, Grade::Session, created, clear_cookie, now).await;
+                // by an idempotency key tokens are made anew, never kept
+                let grade = if creation_key.is_none() { Grade::DeviceKey } else { Grade::Session };
+                return self.resume(&request, held, &grant, grade, created, clear_cookie, now).await;
             }
             if tries == 1 {
                 self.limit_creation(known.tenant.no, known.client.no, caller.address)?;
@@ -339,7 +341,7 @@ impl Passerby {
                 return Err(Error::at(Code::CredentialConflict, "DPoP", "The key is another guest's."));
             }
             let bound = held.bound_to().is_some();
-            if grade != Grade::Session || (owner.is_some() && (bound || !bind)) {
+            if !grade.is_session() || (owner.is_some() && (bound || !bind)) {
                 return Ok(held);
             }
             let done = if bind && !bound {
@@ -559,7 +561,7 @@ impl Passerby {
     ) -> Result<Ensured, Error> {
         let dress = Dress::default();
         let (mut tokens, mut cookie) = (None, None);
-        if kind == SessionKind::Cookie && grade == Grade::Session {
+        if kind == SessionKind::Cookie && grade.is_session() {
             let subject = dress.shown(held.user, held.chosen_id());
             cookie = Some(Cookie {
                 value: self.session_text(Sealed::Cookie, held, &subject, now)?,

@@ -244,7 +244,8 @@ impl Passerby {
         let now = self.now();
         let (user, _) = self.standing_of(&tenant, id).await?;
         let mark_until = now.plus(tenant.longest_lifetime());
-        self.commit(tenant.no, None, Act::Erase { user: user.id, mark_until }).await?;
+        self.commit(tenant.no, None, Act::Erase { user: user.id, chosen_id: user.chosen_id.clone(), mark_until })
+            .await?;
         self.note_epoch(tenant.no, user.id, user.epoch.saturating_add(1), user.chosen_id.as_deref(), now);
         count(&self.counts().erased);
         Ok(())

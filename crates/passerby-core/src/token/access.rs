@@ -9,7 +9,7 @@ use crate::{
     Code, Error, Timestamp,
     dpop::Thumbprint,
     id::{SessionId, TenantNo, UserId},
-    key::ACCESS_TYP,
+    key::{ACCESS_TYP, Key},
     passerby::Passerby,
     settings::{Client, Tenant},
     token::{Cnf, json_string, put_cnf, put_number},
@@ -147,17 +147,24 @@ fn invalid() -> Error {
     Error::new(Code::InvalidToken, "The access token is not one of ours, is broken, or is meant for something else.")
 }
 
+fn no_key() -> Error {
+    Error::new(Code::Internal, "There is no key to sign with.")
+}
+
 impl Passerby {
     /// Signs an access token.
     pub(crate) fn write_access_token(&self, claims: &AccessClaims<'_>) -> Result<String, Error> {
-        let keys = self.keys.load();
-        let fault = || Error::new(Code::Internal, "There is no key to sign with.");
-        let key = keys.active(claims.tenant, claims.issued_at).ok_or_else(fault)?;
+        let key = self.signing_key(claims.tenant, claims.issued_at)?;
         let mut text = Vec::with_capacity(448);
         claims.write(&mut text);
         let mut out = Vec::with_capacity(160 + text.len() * 4 / 3 + 360);
-        key.signing.sign_into(&key.access_header, &text, &mut out).map_err(|_| fault())?;
-        String::from_utf8(out).map_err(|_| fault())
+        key.signing.sign_into(&key.access_header, &text, &mut out).map_err(|_| no_key())?;
+        String::from_utf8(out).map_err(|_| no_key())
+    }
+
+    /// The key that signs a tenant's tokens now.
+    pub(crate) fn signing_key(&self, tenant: &Tenant, now: Timestamp) -> Result<Arc<Key>, Error> {
+        self.keys.load().active(tenant, now).cloned().ok_or_else(no_key)
     }
 
     /// Reads an access token of ours: checked once, remembered by its hash; its end is checked every time.

@@ -1,6 +1,7 @@
 //! Tokens: access tokens (RFC 9068), session tokens and cookies (sealed or signed), refresh tokens (computed).
 
 pub(crate) mod access;
+pub(crate) mod current;
 pub(crate) mod refresh;
 pub(crate) mod session;
 

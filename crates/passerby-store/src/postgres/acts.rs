@@ -122,7 +122,9 @@ pub(super) async fn apply(db: &ClientWrapper, tenant: TenantNo, change: &Change)
         Act::DenyToken { user, session, jti, until } => end_and_mark(scene, DENY, *user, *session, *jti, *until).await,
         Act::Rotate { user, session, from, to } => rotate(scene, *user, *session, *from, *to).await,
         Act::Edit(edit) => edit_profile(scene, edit).await,
-        Act::Erase { user, mark_until } => turns::erase(scene, *user, *mark_until).await,
+        Act::Erase { user, chosen_id, mark_until } => {
+            turns::erase(scene, *user, chosen_id.as_deref(), *mark_until).await
+        }
         Act::Touch(touches) => touch(scene, touches).await,
         Act::Remember(row) => {
             let statement = db.prepare_cached(inserts::LOOK_UP_UNLESS_ALIVE).await?;

@@ -155,7 +155,7 @@ fn last(scene: Scene<'_>) -> Sent<'_> {
 
 /// Removes a user with all that it had, but what must outlive it for a while. The first statement locks the user, and
 /// meets whoever is just storing it; see [`acts`](super::acts).
-pub(super) async fn erase(scene: Scene<'_>, user: UserId, mark_until: Timestamp) -> Done {
+pub(super) async fn erase(scene: Scene<'_>, user: UserId, chosen_id: Option<&str>, mark_until: Timestamp) -> Done {
     let Scene { db, tenant, at, begun } = scene;
     let [lock, items] = scene
         .prepare([
@@ -189,7 +189,7 @@ pub(super) async fn erase(scene: Scene<'_>, user: UserId, mark_until: Timestamp)
         at: whole_second(at),
         user,
         epoch: row.try_get::<_, i32>(0)?.saturating_add(1),
-        chosen_id: row.try_get::<_, Option<&str>>(1)?.map(Into::into),
+        chosen_id: row.try_get::<_, Option<&str>>(1)?.or(chosen_id).map(Into::into),
     };
     // in the order in which all changes lock them
     let mut look_ups = BTreeSet::new();

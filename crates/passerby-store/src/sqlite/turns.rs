@@ -156,7 +156,14 @@ fn insert_epoch(
 }
 
 /// Removes a user with all that it had, but what must outlive it for a while.
-pub(super) fn erase(db: &Connection, tenant: TenantNo, user: UserId, mark_until: Timestamp, at: Timestamp) -> Done {
+pub(super) fn erase(
+    db: &Connection,
+    tenant: TenantNo,
+    user: UserId,
+    chosen_id: Option<&str>,
+    mark_until: Timestamp,
+    at: Timestamp,
+) -> Done {
     let key = (tenant.0, user.as_bytes());
     let there: Option<(i32, Option<Box<str>>)> = db
         .prepare_cached("DELETE FROM users WHERE tenant=?1 AND user_id=?2 RETURNING epoch, chosen_id")?
@@ -179,7 +186,7 @@ pub(super) fn erase(db: &Connection, tenant: TenantNo, user: UserId, mark_until:
         db.prepare_cached(sql)?.execute(key)?;
     }
     mark(db, tenant, user, &USER_MARK, mark_until)?;
-    let (epoch, chosen_id) = there.unwrap_or_default();
-    insert_epoch(db, tenant, user, epoch.saturating_add(1), chosen_id.as_deref(), at)?;
+    let (epoch, own_id) = there.unwrap_or_default();
+    insert_epoch(db, tenant, user, epoch.saturating_add(1), own_id.as_deref().or(chosen_id), at)?;
     Ok(Committed::Done)
 }

@@ -96,9 +96,9 @@ impl Model {
                 row.active_at = row.active_at.max(at);
             }
             Act::Edit(edit) => return self.edit(edit, at),
-            Act::Erase { user, mark_until } => {
-                let (epoch, chosen_id) = self.users.remove(user).map_or((0, None), |u| (u.epoch, u.chosen_id));
-                self.raised(*user, epoch + 1, chosen_id, at);
+            Act::Erase { user, chosen_id, mark_until } => {
+                let (epoch, own_id) = self.users.remove(user).map_or((0, None), |u| (u.epoch, u.chosen_id));
+                self.raised(*user, epoch + 1, own_id.or_else(|| chosen_id.clone()), at);
                 for (_, kind, id) in self.items.extract_if(.., |(u, ..), _| u == user).map(|(key, _)| key) {
                     let row = kind.look_up().and_then(|k| self.look_ups.get_mut(&(k.number(), id)));
                     if let Some(row) = row.filter(|row| row.user == *user) {

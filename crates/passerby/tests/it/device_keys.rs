@@ -31,6 +31,63 @@ on_both! {
         assert_eq!(app.users().await, 6);
     }
 
+    async fn a_device_that_comes_back_gets_the_sessions_current_tokens(engine) {
+        let app = TestApp::new(engine).await;
+        let key = DeviceKey::new();
+        let ask = async |body: Value, header: Option<&str>| {
+            let call = key.post(&app, "/v1/guests", &body);
+            let call = header.into_iter().fold(call, |call, value| call.header("idempotency-key", value));
+            let answer = call.send().await;
+            assert!(answer.status.is_success(), "{}", answer.text());
+            answer.json()
+        };
+        let plain = json!({"client_id": "demo-spa"});
+        ask(plain.clone(), None).await;
+        let first = ask(plain.clone(), None).await;
+        assert_eq!(first["expires_in"], 900);
+        // as long as more than half of it is left, also after an edit
+        let access = first["access_token"].as_str().unwrap().to_owned();
+        app.call("PATCH", "/v1/me/data").raw(b"{\"a\":1}".to_vec(), "application/merge-patch+json").bearer(&access).send().await.expect(200);
+        app.advance(Duration::from_secs(449));
+        let again = ask(plain.clone(), None).await;
+        assert_eq!((&again["access_token"], &again["expires_in"]), (&first["access_token"], &json!(451)));
+        assert_eq!((&again["refresh_token"], &again["user"]["data"]), (&first["refresh_token"], &json!({"a": 1})));
+        // anything else asks for another one
+        let api = ask(json!({"client_id": "demo-spa", "audience": "https://api.example.com"}), None).await;
+        assert_eq!(claims(api["access_token"].as_str().unwrap())["aud"], "https://api.example.com");
+        let scoped = ask(json!({"client_id": "demo-spa", "scope": "openid"}), None).await;
+        assert_eq!(claims(scoped["access_token"].as_str().unwrap())["scope"], "openid");
+        let by_request = "an-idempotency-key-of-one-request";
+        let made = [ask(plain.clone(), Some(by_request)).await, ask(plain.clone(), Some(by_request)).await];
+        assert_ne!(made[0]["access_token"], made[1]["access_token"], "for such a key tokens are made anew");
+        // half of its life later
+        let next = ask(plain.clone(), None).await;
+        app.advance(Duration::from_secs(450));
+        let later = ask(plain.clone(), None).await;
+        assert_ne!(later["access_token"], next["access_token"]);
+        assert_eq!(later["expires_in"], 900);
+        // bound from now on: no token from before
+        let bound = ask(json!({"client_id": "demo-spa", "bind_tokens": true}), None).await;
+        assert_eq!(bound["token_type"], "DPoP");
+        assert_eq!(ask(plain.clone(), None).await["access_token"], bound["access_token"]);
+        // one of them was revoked: whichever it was, it is not given out again
+        let token = bound["access_token"].as_str().unwrap();
+        let form = [("client_id", "demo-spa"), ("token", token), ("token_type_hint", "access_token")];
+        app.call("POST", "/oauth2/revoke").form(&form).send().await.expect(200);
+        let fresh = ask(plain.clone(), None).await;
+        assert_ne!(fresh["access_token"], token);
+        assert_eq!(fresh["session"]["id"], bound["session"]["id"]);
+        let me = |token: &str| key.with_token(&app, "GET", "/v1/me", token).send();
+        me(token).await.expect(401);
+        me(fresh["access_token"].as_str().unwrap()).await.expect(200);
+        // everything was revoked
+        key.with_token(&app, "DELETE", "/v1/me/sessions", fresh["access_token"].as_str().unwrap()).send().await.expect(204);
+        let last = ask(plain, None).await;
+        assert_ne!(last["session"]["id"], fresh["session"]["id"]);
+        let token = last["access_token"].as_str().unwrap();
+        assert!(me(token).await.status.is_success() || last["token_type"] == "Bearer");
+    }
+
     async fn an_ended_session_is_opened_anew_by_the_key_once(engine) {
         let app = TestApp::new(engine).await;
         let key = DeviceKey::new();
