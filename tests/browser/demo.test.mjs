@@ -1,214 +1,174 @@
-// The demo page in Chromium, against the real program: PASSERBY_BIN=… [CHROMIUM=…] [SCREENSHOTS=…] npm test
+// The demo page in Chromium, against the real programs: PASSERBY_BIN=… CART_BIN=… [CHROMIUM=…] [PASSERBY_SCREENSHOTS=…] npm test
 
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
-import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFile } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 
-import { chromium } from 'playwright-core';
+import { check, guest, launch, LOOKS, nobody, open, press, saved, says, shot, shown, sure, text, views, visitor as visit, world as makeWorld } from './visitor.mjs';
 
-import { Server } from './server.mjs';
-
-const PHONE = { width: 375, height: 812 };
-const DESKTOP = { width: 1280, height: 800 };
-const COOKIES = ['passerby_session', '__Host-passerby_session'];
-
-let folder;
-let shots;
-let server;
+let world;
 let browser;
-let axe;
 
 before(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'passerby-browser-'));
-  shots = process.env.SCREENSHOTS ?? (await mkdtemp(join(tmpdir(), 'passerby-screenshots-')));
-  await mkdir(shots, { recursive: true });
-  console.log(`screenshots: ${shots}`);
-  axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-  server = new Server(folder);
-  await server.start();
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    args: [
-      '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-      '--disable-background-networking', '--disable-component-update', '--disable-sync',
-    ],
-  });
+  [world, browser] = await Promise.all([makeWorld(), launch()]);
 });
 
 after(async () => {
   await browser?.close();
-  await server?.stop();
-  if (folder) await rm(folder, { recursive: true, force: true });
+  await world?.close();
 });
 
-/**
- * A visitor: a browser profile of their own, and all that went wrong in it. Whatever the page logs as an error, throws
- * or has refused by its policy fails the test, but for the refusals that the test is about (`expected`: status codes,
- * 0 for no answer) and the 401 that tells the page that nobody is there.
- */
-async function visitor(t, { expected = [], ...options } = {}) {
-  const context = await browser.newContext({ viewport: DESKTOP, acceptDownloads: true, ...options });
-  context.setDefaultTimeout(15_000);
-  const seen = { wrong: [], posts: [], cookies: [], created: 0 };
-  await context.addInitScript(() => {
-    addEventListener('securitypolicyviolation', (event) =>
-      console.error(`policy: ${event.violatedDirective} refused ${event.blockedURI}`),
-    );
-  });
-  context.on('weberror', (error) => seen.wrong.push(String(error.error())));
-  context.on('console', (message) => {
-    if (message.type() !== 'error' && message.type() !== 'warning') return;
-    const text = message.text();
-    const { pathname } = new URL(message.location().url || 'none:');
-    const status = Number(/^Failed to load resource: .*status of (\d+)/.exec(text)?.[1] ?? (/net::ERR_/.test(text) ? 0 : -1));
-    if (expected.includes(status) || (status === 401 && pathname === '/v1/me')) return;
-    seen.wrong.push(`${text} (${message.location().url})`);
-  });
-  context.on('response', async (response) => {
-    const request = response.request();
-    if (response.status() >= 500) seen.wrong.push(`${request.method()} ${request.url()}: ${response.status()}`);
-    if (request.method() !== 'GET') seen.posts.push(`${request.method()} ${new URL(request.url()).pathname}`);
-    const headers = await response.headersArray().catch(() => []);
-    seen.cookies.push(...headers.filter(({ name }) => name.toLowerCase() === 'set-cookie').map(({ value }) => value));
-    if (response.status() === 201 && request.url().endsWith('/v1/guests')) seen.created += 1;
-  });
-  t.after(async () => {
-    await context.close();
-    assert.deepEqual(seen.wrong, [], 'nothing goes wrong in the page');
-  });
-  return { context, seen };
-}
+const visitor = (t, options) => visit(t, browser, options);
 
-async function open(context) {
-  const page = await context.newPage();
-  await page.goto(`${server.origin}/demo`);
-  await page.locator('body[data-who]').waitFor();
-  await page.waitForFunction(() => document.querySelector('#who-text').textContent !== 'Looking…');
-  return page;
-}
+/** All that a page could leave in the browser but its databases. */
+const kept = (page) => page.evaluate(() => ({ local: { ...localStorage }, session: { ...sessionStorage }, cookies: document.cookie }));
 
-const text = (page, id) => page.locator(`#${id}`).innerText();
-const views = (page, count) =>
-  page.waitForFunction((wanted) => document.querySelector('#views').value === wanted, String(count));
-const nobody = (page) => page.locator('#nobody').waitFor();
-
-/** Opens the page and presses play once; gives the page when all of the guest is shown, and the guest's id. */
-async function guest(context) {
-  const page = await open(context);
-  await page.locator('#play').click();
-  await views(page, 1);
-  await page.locator('#claims-body tr').first().waitFor();
-  await page.locator('#sessions li').first().waitFor();
-  return { page, id: await text(page, 'guest-id') };
-}
-
-/** What `GET /v1/me` says to the visitor's cookie, asked beside the page. */
-const me = (context) => context.request.get(`${server.origin}/v1/me`);
-const sessionCookie = async (context) => (await context.cookies()).find(({ name }) => COOKIES.includes(name));
+/** The facts in the client's database. */
+const facts = (page) =>
+  page.evaluate(async () => {
+    const [{ name }] = await indexedDB.databases();
+    const done = (request) => new Promise((resolve, reject) => {
+      request.onsuccess = () => resolve(request.result);
+      request.onerror = () => reject(request.error);
+    });
+    const db = await done(indexedDB.open(name));
+    const rows = (await done(db.transaction('facts').objectStore('facts').get(0))) ?? {};
+    db.close();
+    const isKey = (value) => value instanceof CryptoKey;
+    const secret = Object.values(rows.key ?? {}).flatMap((value) => (isKey(value) ? [value] : Object.values(value).filter(isKey)));
+    return {
+      rows: Object.keys(rows),
+      keys: secret.map(({ type, extractable }) => ({ type, extractable })),
+      tokens: Object.values(rows.account?.tokens ?? {}).map(({ type }) => type),
+    };
+  });
 
 test('a look makes nobody', async (t) => {
   const { context, seen } = await visitor(t);
-  const page = await open(context);
+  const before = await world.users();
+  const page = await open(context, world);
   await nobody(page);
   await page.reload();
   await nobody(page);
+  await shown(page, 'nobody');
   assert.equal(await text(page, 'views'), '0');
   assert.deepEqual(seen.posts, []);
   assert.deepEqual(seen.cookies, []);
   assert.deepEqual(await context.cookies(), []);
-  assert.equal((await me(context)).status(), 401);
+  assert.deepEqual(await kept(page), { local: {}, session: {}, cookies: '' });
+  assert.deepEqual((await facts(page)).rows, [], 'not even a key is made');
+  assert.equal(await world.users(), before);
 });
 
 test('the first press makes a guest and counts', async (t) => {
   const { context, seen } = await visitor(t);
-  const { page, id } = await guest(context);
+  const { page, id } = await guest(context, world);
+  await says(page, 'You are a guest now');
   assert.equal(seen.created, 1);
   assert.match(id, /^[0-9a-f-]{36}$/);
   assert.equal(await text(page, 'guest-kind'), 'anonymous');
+  assert.match(await text(page, 'guest-stored'), /yes/);
+  assert.match(await text(page, 'guest-proof'), /device key/);
   assert.match(await text(page, 'session-ends'), /in \d+ days/);
-  assert.match(await text(page, 'sessions'), /This browser/);
+  assert.match(await text(page, 'keys'), /this device/);
+  assert.match(await text(page, 'sessions'), /By tokens\s*this browser/);
+  for (const count of [2, 3]) {
+    await press(page, 'play');
+    await views(page, count);
+  }
+  await saved(page);
+  const user = await world.user(id);
+  assert.equal(user.data.views, 3);
+  assert.equal(user.entry, 'demo');
+});
+
+test('no script can read the key, tokens are bound to it, and there is no cookie', async (t) => {
+  const { context, seen } = await visitor(t);
+  const { page, id } = await guest(context, world);
+  const found = await facts(page);
+  assert.deepEqual(found.keys.filter(({ type }) => type === 'private'), [{ type: 'private', extractable: false }]);
+  assert.deepEqual([...new Set(found.tokens)], ['DPoP']);
+  assert.deepEqual(seen.cookies, []);
+  const { local, session, cookies } = await kept(page);
+  assert.deepEqual([Object.values(local), session, cookies], [['device-key'], {}, ''], 'beside the database there is only a mark');
+
+  await press(page, 'claims-again');
+  await page.locator('#claims-body tr').first().waitFor();
   const claims = await text(page, 'claims');
   assert.ok(claims.includes(id), 'the token is about the guest');
   assert.match(claims, /is_anonymous[\s\S]*true/);
+  assert.match(claims, /cnf[\s\S]*jkt/);
   assert.match(claims, /exp[\s\S]*in \d+ (minutes|seconds)/);
-  const cookie = await sessionCookie(context);
-  assert.ok(cookie.httpOnly, 'no script can read the cookie');
-  const kept = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]));
-  assert.equal(kept, '[{},{},""]', 'the page keeps nothing itself');
-  for (const count of [2, 3]) {
-    await page.locator('#play').click();
-    await views(page, count);
-  }
-  const user = await (await me(context)).json();
-  assert.equal(user.id, id);
-  assert.equal(user.data.views, 3);
-  assert.equal(user.stored, true);
+  assert.match(await text(page, 'claims-bound'), /of no use to anybody/);
 });
 
 test('the counter survives a reload, a restart of the server and a press while it is down', async (t) => {
   const { context, seen } = await visitor(t, { expected: [0] });
-  const { page, id } = await guest(context);
+  const { page, id } = await guest(context, world);
   await page.reload();
   await views(page, 1);
   assert.equal(await text(page, 'guest-id'), id);
 
-  await server.stop();
-  t.after(() => server.start());
-  await page.locator('#play').click();
-  await page.locator('#status', { hasText: 'cannot be reached' }).waitFor();
-  assert.equal(await text(page, 'pending'), '+1 on the way');
-  assert.equal(await text(page, 'views'), '1');
-  await server.start();
+  await world.server.stop();
+  t.after(() => world.server.start());
+  await press(page, 'play');
+  await says(page, 'cannot be reached');
+  assert.equal(await text(page, 'pending'), '1 on the way');
+  assert.equal(await text(page, 'views'), '2', 'the press shows at once');
+  await shot(page, 'demo-unreachable');
+  await page.reload().catch(() => {});
+  await world.server.start();
+  await page.goto(`${world.origin}/demo`);
   await views(page, 2);
-  await page.locator('#pending').waitFor({ state: 'hidden' });
-  await page.reload();
-  await views(page, 2);
+  await saved(page);
   assert.equal(await text(page, 'guest-id'), id);
+  assert.equal((await world.user(id)).data.views, 2);
   assert.equal(seen.created, 1);
 });
 
 test('a lost answer makes no second guest and counts no second view', async (t) => {
   const { context } = await visitor(t, { expected: [0] });
-  const page = await open(context);
-  const lost = new Map();
-  for (const path of ['/v1/guests', '/v1/me/data/operations']) {
+  const page = await open(context, world);
+  const before = await world.users();
+  const answers = { '/v1/guests': [], '/v1/me/data/operations': [] };
+  for (const [path, list] of Object.entries(answers)) {
     await page.route(`**${path}`, async (route) => {
-      const key = route.request().headers()['idempotency-key'];
-      const keys = lost.get(path) ?? [];
-      lost.set(path, [...keys, key]);
-      if (keys.length > 0) return route.continue();
       const answer = await route.fetch();
-      assert.ok(answer.ok(), `${path}: ${answer.status()}`);
-      lost.set(`${path} first`, await answer.json());
-      if (path === '/v1/guests') await context.clearCookies();
-      return route.abort('connectionreset');
+      if (!answer.ok()) return route.fulfill({ response: answer });
+      list.push({ key: route.request().headers()['idempotency-key'], content: await answer.json() });
+      return list.length === 1 ? route.abort('connectionreset') : route.fulfill({ response: answer });
     });
   }
-  await page.locator('#play').click();
+  await press(page, 'play');
   await views(page, 1);
-  assert.equal(await text(page, 'guest-id'), lost.get('/v1/guests first').user.id);
-  const [first, second] = lost.get('/v1/me/data/operations');
-  assert.ok(first && first === second, 'the press keeps its key');
-  assert.equal((await (await me(context)).json()).data.views, 1);
+  await page.locator('#sessions li').first().waitFor();
+  await saved(page);
+  const [lost, again] = answers['/v1/guests'];
+  assert.deepEqual([lost.content.created, again.content.created], [true, false]);
+  assert.equal(lost.content.user.id, again.content.user.id);
+  assert.equal(await text(page, 'guest-id'), lost.content.user.id);
+  const [first, second] = answers['/v1/me/data/operations'];
+  assert.ok(first.key && first.key === second.key, 'the press keeps its key');
+  assert.equal((await world.user(lost.content.user.id)).data.views, 1);
+  assert.equal(await world.users(), before + 1);
 });
 
 test('a second tab is the same guest, and both count into one counter', async (t) => {
   const { context, seen } = await visitor(t);
-  const { page: one, id } = await guest(context);
-  const two = await open(context);
+  const { page: one, id } = await guest(context, world);
+  const two = await open(context, world);
   await views(two, 1);
   assert.equal(await text(two, 'guest-id'), id);
-  await two.locator('#play').click();
+  await press(two, 'play');
   await Promise.all([views(two, 2), views(one, 2)]);
-  await one.locator('#play').click();
+  await press(one, 'play');
   await Promise.all([views(two, 3), views(one, 3)]);
-  await Promise.all([one.locator('#play').click(), two.locator('#play').click()]);
+  await Promise.all([press(one, 'play'), press(two, 'play')]);
   await Promise.all([views(two, 5), views(one, 5)]);
-  await one.locator('#logout').click();
+  await Promise.all([saved(one), saved(two)]);
+  assert.equal((await world.user(id)).data.views, 5);
+  await press(one, 'logout');
   await Promise.all([nobody(one), nobody(two)]);
   assert.equal(seen.created, 1);
 });
@@ -218,151 +178,157 @@ test('two tabs that press first at the same time make one guest', async (t) => {
     const { context, seen } = await visitor(t);
     // Held up, the creation of one tab would overlap the other's, did nothing keep them apart.
     await context.route('**/v1/guests', async (route) => {
-      await pause(300);
+      await pause(200);
       await route.continue();
     });
-    const tabs = await Promise.all([open(context), open(context)]);
+    const tabs = await Promise.all([open(context, world), open(context, world)]);
     await Promise.all(tabs.map((tab) => tab.evaluate(() => document.querySelector('#play').click())));
     await Promise.all(tabs.map((tab) => views(tab, 2)));
+    await Promise.all(tabs.map((tab) => saved(tab)));
     const [one, two] = await Promise.all(tabs.map((tab) => text(tab, 'guest-id')));
     assert.equal(one, two);
     assert.equal(seen.created, 1);
+    assert.equal((await world.user(one)).data.views, 2);
   }
 });
 
-test('a guest who floats, made by another page of the same host, is stored by the first press', async (t) => {
-  const { context } = await visitor(t);
-  const page = await open(context);
-  const clientId = await page.locator('meta[name=passerby-client-id]').getAttribute('content');
-  const made = await context.request.post(`${server.origin}/v1/guests`, {
-    headers: { Origin: server.origin },
-    data: { client_id: clientId, session_type: 'cookie', persist: false },
-  });
-  assert.equal(made.status(), 201);
-  const { user } = await made.json();
-  assert.equal(user.stored, false);
-  await page.reload();
-  await page.locator('#claims-body tr').first().waitFor();
-  assert.equal(await text(page, 'guest-id'), user.id);
-  assert.match(await text(page, 'guest-stored'), /no, it floats/);
-  assert.match(await text(page, 'claims'), /floating/);
-  assert.equal((await (await me(context)).json()).stored, false, 'a look at the token stores nothing');
-  await page.locator('#play').click();
-  await views(page, 1);
-  await page.locator('#guest-stored', { hasText: 'yes' }).waitFor();
-  assert.equal(await text(page, 'guest-id'), user.id);
+test('an ended session, and signing out everywhere: the key brings the same guest back', async (t) => {
+  const { context, seen } = await visitor(t, { expected: [401, 409] });
+  const { page, id } = await guest(context, world);
+  await page.locator('#sessions button', { hasText: 'End' }).click();
+  await says(page, 'opened anew by the device key');
+  assert.equal(await text(page, 'guest-id'), id);
+
+  await press(page, 'everywhere');
+  await sure(page, 'Sign out everywhere?');
+  await says(page, 'came back by its key');
+  await page.locator('#notices', { hasText: 'Everybody was signed out' }).waitFor();
+  assert.equal(await text(page, 'guest-id'), id);
+  await press(page, 'play');
+  await views(page, 2);
+  await saved(page);
+  assert.equal((await world.user(id)).data.views, 2);
+  assert.equal(seen.created, 1);
 });
 
-test('forgetting the cookie: nobody, and somebody new at the next press only', async (t) => {
-  const { context, seen } = await visitor(t);
-  const { page, id } = await guest(context);
-  const cookie = await sessionCookie(context);
-  await page.locator('#forget').click();
-  await nobody(page);
-  await page.locator('#status', { hasText: 'Cookie forgotten' }).waitFor();
-  assert.equal(await sessionCookie(context), undefined);
+test('device keys: renamed, and the last way in is removed by nobody’s accident', async (t) => {
+  const { context, seen } = await visitor(t, { expected: [401, 409] });
+  const { page, id } = await guest(context, world);
+  await page.locator('#keys button', { hasText: 'Rename' }).click();
+  await page.locator('#keys input').fill('Kitchen <b>');
+  await shot(page, 'demo-rename', { fullPage: true });
+  await page.keyboard.press('Enter');
+  await page.locator('#keys .name', { hasText: 'Kitchen <b>' }).waitFor();
+  await says(page, 'Renamed');
+
+  await page.locator('#keys button', { hasText: 'Remove' }).click();
+  await sure(page, 'Remove Kitchen <b>?', 'no');
+  await page.locator('#keys button', { hasText: 'Remove' }).click();
+  await sure(page, 'Remove Kitchen <b>?');
+  await page.locator('dialog[open] h2', { hasText: 'Remove the last way in?' }).waitFor();
+  await shot(page, 'demo-last-way-in');
+  await press(page, 'ask-no');
+  assert.match(await text(page, 'keys'), /this device/, 'it is there still');
+
+  await page.locator('#keys button', { hasText: 'Remove' }).click();
+  await sure(page, 'Remove Kitchen <b>?');
+  await sure(page, 'Remove the last way in?');
+  await page.waitForFunction(() => document.activeElement.id === 'ended');
+  await check(page, 'demo-ended');
+  await press(page, 'play');
+  await page.waitForFunction(() => document.activeElement.id === 'start-over');
+  assert.equal(seen.created, 1, 'nobody takes the place of a guest that ended');
   await page.reload();
+  await shown(page, 'ended');
+  await press(page, 'start-over');
   await nobody(page);
   assert.equal(seen.created, 1);
-  await page.locator('#play').click();
+  await press(page, 'play');
   await views(page, 1);
+  await page.locator('#sessions li').first().waitFor();
   assert.notEqual(await text(page, 'guest-id'), id);
-  assert.equal(seen.created, 2);
-
-  await context.clearCookies();
-  await context.addCookies([cookie]);
-  assert.equal((await (await me(context)).json()).id, id, 'the session itself lived on');
 });
 
-test('forgetting is for the page alone', async () => {
-  for (const headers of [{}, { 'Sec-Fetch-Site': 'cross-site' }, { Origin: 'https://example.com' }]) {
-    const answer = await fetch(`${server.origin}/demo/forget`, { method: 'POST', headers });
-    assert.equal(answer.status, 403);
-    assert.equal((await answer.json()).code, 'cross_site');
-    assert.equal(answer.headers.get('set-cookie'), null);
-  }
-});
-
-test('log out ends the session, erase the guest', async (t) => {
+test('log out ends the session and the key, erase the guest', async (t) => {
   const leave = {
-    logout: (page) => page.locator('#logout').click(),
+    logout: (page) => press(page, 'logout'),
     erase: async (page) => {
-      await page.locator('#erase').click();
-      await page.locator('#erase-confirm').click();
+      await press(page, 'erase');
+      await sure(page, 'Erase this guest?');
     },
   };
   for (const [name, act] of Object.entries(leave)) {
     const { context, seen } = await visitor(t);
-    const { page, id } = await guest(context);
-    const cookie = await sessionCookie(context);
+    const { page, id } = await guest(context, world);
     await act(page);
     await nobody(page);
-    await context.addCookies([cookie]);
-    assert.equal((await me(context)).status(), 401, `${name}: the cookie is worth nothing any more`);
+    await says(page, name === 'logout' ? 'Logged out' : 'Erased');
+    assert.deepEqual(await kept(page), { local: {}, session: {}, cookies: '' }, name);
+    assert.deepEqual((await facts(page)).rows, [], name);
+    assert.equal((await world.user(id)) === null, name === 'erase', name);
     await page.reload();
     await nobody(page);
     assert.equal(seen.created, 1, name);
-    await page.locator('#play').click();
+    await press(page, 'play');
     await views(page, 1);
+    await page.locator('#sessions li').first().waitFor();
     assert.notEqual(await text(page, 'guest-id'), id, name);
   }
 });
 
-test('a session that ended elsewhere counts for nobody else', async (t) => {
-  const { context, seen } = await visitor(t, { expected: [401] });
-  const { page } = await guest(context);
-  const headers = { Origin: server.origin, 'Content-Type': 'application/json' };
-  const answer = await context.request.post(`${server.origin}/v1/logout`, { headers, data: {} });
-  assert.equal(answer.status(), 204);
-  await page.locator('#play').click();
-  await nobody(page);
-  await page.locator('#status', { hasText: 'Not counted' }).waitFor();
-  assert.equal(seen.created, 1, 'a failure makes nobody');
-});
-
-test('the profile is edited, and a refusal names its field', async (t) => {
-  const { context } = await visitor(t, { expected: [412, 422] });
-  const { page } = await guest(context);
+test('the profile is edited, and a refusal names its field and is taken back', async (t) => {
+  const { context } = await visitor(t, { expected: [400, 422] });
+  const { page, id } = await guest(context, world);
   await page.locator('#display-name').fill('Zoë <b>');
-  assert.deepEqual(JSON.parse(await page.locator('#profile').inputValue()), { display_name: 'Zoë <b>' });
-  await page.locator('#profile-save').click();
-  await page.locator('#who-text', { hasText: 'Zoë <b>' }).waitFor();
-  await page.locator('#profile').fill('{"favourite": {"colour": "marigold"}}');
-  await page.locator('#profile-save').click();
-  await page.locator('#data', { hasText: 'marigold' }).waitFor();
+  await page.locator('#note').fill('Likes marigolds');
+  await press(page, 'profile-save');
+  await says(page, 'Kept: version');
+  assert.equal(await text(page, 'who-text'), 'Zoë <b>');
   await page.reload();
-  await page.locator('#data', { hasText: 'marigold' }).waitFor();
+  await page.locator('#data', { hasText: 'marigolds' }).waitFor();
   assert.equal(await page.locator('#display-name').inputValue(), 'Zoë <b>');
 
-  await page.locator('#profile').fill('{"half": ');
-  await page.locator('#profile-save').click();
-  assert.match(await text(page, 'profile-error'), /Not JSON/);
-
-  await page.locator('#profile').fill(String.raw`{"note": "\u0000"}`);
-  await page.locator('#profile-save').click();
-  await page.locator('#status', { hasText: '422' }).waitFor();
-  assert.equal(await page.locator('#profile').getAttribute('aria-invalid'), 'true');
+  await page.locator('#note').fill('a\u0000b');
+  await press(page, 'profile-save');
+  await page.locator('#note[aria-invalid=true]').waitFor();
   assert.notEqual(await text(page, 'profile-error'), '');
+  await shot(page, 'demo-refused', { fullPage: true });
+  assert.match(await text(page, 'data'), /marigolds/, 'what was refused is not shown as kept');
+  assert.equal(await page.locator('#note').inputValue(), 'a\u0000b', 'but what was typed is there still');
+  await page.locator('#note').fill('');
+  await press(page, 'profile-save');
+  await page.locator('#data', { hasText: 'marigolds' }).waitFor({ state: 'detached' });
+  await saved(page);
+  assert.deepEqual((await world.user(id)).data, { views: 1, display_name: 'Zoë <b>' });
+});
 
-  const elsewhere = await context.request.patch(`${server.origin}/v1/me/data`, {
-    headers: { Origin: server.origin, 'Content-Type': 'application/merge-patch+json' },
-    data: '{"favourite": {"colour": "teal"}}',
-  });
-  assert.equal(elsewhere.status(), 200);
-  await page.locator('#profile').fill('{"favourite": null}');
-  await page.locator('#profile-save').click();
-  await page.locator('#status', { hasText: '412' }).waitFor();
-  await page.locator('#data', { hasText: 'teal' }).waitFor();
-  await page.locator('#profile-save').click();
-  await page.locator('#status', { hasText: 'Saved' }).waitFor();
-  const { data } = await (await me(context)).json();
-  assert.deepEqual(data, { views: 1, display_name: 'Zoë <b>' });
+test('a shop on another server knows the guest by the token, and each guest has a cart of their own', async (t) => {
+  const { context } = await visitor(t, { expected: [0] });
+  const { page } = await guest(context, world);
+  await page.locator('[data-sku=tea]').click();
+  await page.locator('#shop-status', { hasText: 'a guest with one thing' }).waitFor();
+  await page.locator('[data-sku=tea]').click();
+  await page.locator('[data-sku=umbrella]').click();
+  await page.locator('#shop-status', { hasText: '3 things' }).waitFor();
+  await page.reload();
+  await page.locator('#cart li', { hasText: 'tea' }).locator('strong', { hasText: '× 2' }).waitFor();
+
+  const { context: other } = await visitor(t);
+  const { page: stranger } = await guest(other, world);
+  await press(stranger, 'shop-look');
+  await stranger.locator('#shop-status', { hasText: '0 things' }).waitFor();
+
+  await world.cart.stop();
+  t.after(() => world.cart.start());
+  await press(page, 'shop-look');
+  await page.locator('#shop-status', { hasText: 'does not answer' }).waitFor();
+  await shot(page, 'demo-no-shop', { fullPage: true });
 });
 
 test('the data can be taken along', async (t) => {
   const { context } = await visitor(t);
-  const { page, id } = await guest(context);
-  const [download] = await Promise.all([page.waitForEvent('download'), page.locator('#export').click()]);
+  const { page, id } = await guest(context, world);
+  const [download] = await Promise.all([page.waitForEvent('download'), press(page, 'export')]);
   assert.equal(download.suggestedFilename(), `passerby-${id}.json`);
   const exported = await readFile(await download.path(), 'utf8');
   assert.ok(exported.includes(id));
@@ -370,12 +336,51 @@ test('the data can be taken along', async (t) => {
   JSON.parse(exported);
 });
 
+test('where the storage fails, nobody takes the guest’s place', async (t) => {
+  const { context, seen } = await visitor(t);
+  const { page, id } = await guest(context, world);
+  await page.addInitScript(() => {
+    if (!sessionStorage.getItem('works')) IDBFactory.prototype.open = () => { throw new DOMException('no more space', 'UnknownError'); };
+  });
+  await page.reload();
+  await shown(page, 'storage');
+  await press(page, 'play');
+  await says(page, 'storage fails');
+  await check(page, 'demo-storage');
+  assert.equal(seen.created, 1);
+  await page.evaluate(() => sessionStorage.setItem('works', 'again'));
+  await page.reload();
+  await page.locator('body[data-who=guest]').waitFor();
+  assert.equal(await text(page, 'guest-id'), id);
+});
+
+test('a browser without IndexedDB works by cookie and says so', async (t) => {
+  const { context, seen } = await visitor(t);
+  await context.addInitScript(() => Object.defineProperty(window, 'indexedDB', { value: undefined }));
+  const { page, id } = await guest(context, world);
+  assert.match(await text(page, 'guest-proof'), /session cookie/);
+  assert.match(await text(page, 'keys'), /None/);
+  const [cookie] = await context.cookies();
+  assert.ok(cookie.httpOnly, 'no script can read the cookie');
+  await shot(page, 'demo-cookie', { fullPage: true });
+  await page.locator('[data-sku=tea]').click();
+  await page.locator('#shop-status', { hasText: 'a guest with one thing' }).waitFor();
+  await press(page, 'claims-again');
+  await page.locator('#claims-bound', { hasText: 'bound to no key' }).waitFor();
+  await page.reload();
+  await views(page, 1);
+  assert.equal(await text(page, 'guest-id'), id);
+  assert.equal(seen.created, 1);
+  await press(page, 'logout');
+  await nobody(page);
+});
+
 test('everything by keyboard', async (t) => {
   const { context } = await visitor(t);
-  const page = await open(context);
+  const page = await open(context, world);
   const focused = () => page.evaluate(() => document.activeElement.id);
   const tabTo = async (id) => {
-    for (let steps = 0; steps < 40 && (await focused()) !== id; steps += 1) await page.keyboard.press('Tab');
+    for (let steps = 0; steps < 60 && (await focused()) !== id; steps += 1) await page.keyboard.press('Tab');
     assert.equal(await focused(), id);
     const ring = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
     assert.notEqual(ring, 'none', `${id} shows its focus`);
@@ -393,13 +398,30 @@ test('everything by keyboard', async (t) => {
   await tabTo('profile-save');
   await page.keyboard.press('Enter');
   await page.locator('#who-text', { hasText: 'Ada' }).waitFor();
+
+  await tabTo('hand-off-make');
+  await page.keyboard.press('Enter');
+  await shown(page, 'hand-off-offer');
+  await page.waitForFunction(() => document.activeElement.id === 'hand-off-offer');
+  await tabTo('hand-off-withdraw');
+  await page.keyboard.press('Enter');
+  await shown(page, 'hand-off-begin');
+
+  await tabTo('recovery-make');
+  await page.keyboard.press('Enter');
+  await page.waitForFunction(() => document.activeElement.id === 'new-words');
+  await tabTo('words-done');
+  await page.keyboard.press('Enter');
+  await page.waitForFunction(() => document.activeElement.id === 'recovery-make');
+
   await tabTo('erase');
   await page.keyboard.press('Enter');
-  assert.equal(await focused(), 'erase-cancel', 'the harmless answer comes first');
+  assert.equal(await focused(), 'ask-no', 'the harmless answer comes first');
   await page.keyboard.press('Escape');
   assert.equal(await focused(), 'erase');
+  await page.locator('#erase:not([aria-busy])').waitFor();
   await page.keyboard.press('Enter');
-  await tabTo('erase-confirm');
+  await tabTo('ask-yes');
   await page.keyboard.press('Enter');
   await nobody(page);
   await page.waitForFunction(() => document.activeElement.id === 'play');
@@ -407,51 +429,53 @@ test('everything by keyboard', async (t) => {
   await views(page, 1);
 });
 
-for (const colorScheme of ['light', 'dark']) {
-  for (const [device, viewport] of Object.entries({ phone: PHONE, desktop: DESKTOP, narrow: { width: 320, height: 640 } })) {
-    test(`accessible and in its frame: ${device}, ${colorScheme}`, async (t) => {
-      const phone = device !== 'desktop';
-      const { context } = await visitor(t, {
-        viewport, colorScheme, isMobile: phone, hasTouch: phone, deviceScaleFactor: phone ? 2 : 1,
-      });
-      const page = await open(context);
-      const check = async (state) => {
-        await page.evaluate(axe);
-        const { violations } = await page.evaluate(() => window.axe.run());
-        const serious = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical');
-        const found = serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`);
-        assert.deepEqual(found, [], `${state}: axe finds nothing serious`);
-        const small = await page.evaluate(() => {
-          const targets = [...document.querySelectorAll('button, input, textarea')].filter((one) => one.checkVisibility());
-          const sizes = targets.map((one) => [one.id, one.getBoundingClientRect()]);
-          return sizes.filter(([, { width, height }]) => width < 44 || height < 44).map(([id]) => id);
-        });
-        assert.deepEqual(small, [], `${state}: a finger hits every target`);
-        const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-        assert.ok(wider <= 0, `${state}: nothing sticks out to the side`);
-        await page.screenshot({ path: join(shots, `demo-${device}-${colorScheme}-${state}.png`), fullPage: state === 'whole' });
-      };
-      await nobody(page);
-      await check('nobody');
-      await page.locator('#play').click();
-      await page.locator('#sessions li').first().waitFor();
-      await check('guest');
-      await page.locator('#status-close').click();
-      await check('whole');
-      await page.locator('#profile').fill('{"half": ');
-      await page.locator('#profile-save').click();
-      await check('refused');
-      await page.locator('#erase').click();
-      await check('erase');
-    });
-  }
+for (const { name, options } of LOOKS) {
+  test(`accessible and in its frame: ${name}`, async (t) => {
+    const { context } = await visitor(t, options);
+    const page = await open(context, world);
+    const look = (state, more) => check(page, `demo-${name}-${state}`, more);
+    await nobody(page);
+    await look('nobody', { fullPage: true });
+    await press(page, 'play');
+    await page.locator('#sessions li').first().waitFor();
+    await look('guest');
+    await press(page, 'status-close');
+    await page.locator('[data-sku=postcard]').click();
+    await page.locator('#cart li').first().waitFor();
+    await press(page, 'hand-off-make');
+    await shown(page, 'hand-off-offer');
+    await press(page, 'recovery-make');
+    await shown(page, 'new-words');
+    await press(page, 'claims-again');
+    await page.locator('#claims-body tr').first().waitFor();
+    await page.locator('#bring summary').click();
+    await look('whole', { fullPage: true });
+    await press(page, 'erase');
+    await look('erase');
+    await press(page, 'ask-no');
+    await page.locator('#code').fill('AAAA');
+    await press(page, 'code-take');
+    await page.locator('dialog[open] h2', { hasText: 'Leave this guest behind?' }).waitFor();
+    await look('leave-behind');
+  });
 }
 
 test('motion is reduced where that is asked for', async (t) => {
   const { context } = await visitor(t, { reducedMotion: 'reduce' });
-  const { page } = await guest(context);
+  const { page } = await guest(context, world);
+  await press(page, 'play');
   const moving = await page.evaluate(() =>
     document.getAnimations().filter(({ playState }) => playState === 'running').map(({ effect }) => effect.target.id),
   );
   assert.deepEqual(moving, ['fill'], 'only the progress of the film is shown');
+});
+
+test('the pages run nothing inline, and nobody frames them', async () => {
+  for (const path of ['/demo', '/ui/hand-off']) {
+    const answer = await fetch(world.origin + path);
+    const policy = answer.headers.get('content-security-policy');
+    assert.match(policy, /default-src 'none'; script-src 'self'; style-src 'self'/);
+    assert.match(policy, /frame-ancestors 'none'/);
+    assert.doesNotMatch(policy, /unsafe|\*/);
+  }
 });

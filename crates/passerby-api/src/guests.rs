@@ -49,6 +49,7 @@ struct Wanted<'a> {
     #[serde(borrow)]
     device: Option<json::Text<'a>>,
     bind_tokens: Option<bool>,
+    create: Option<bool>,
 }
 
 /// Create or resume a guest
@@ -109,6 +110,7 @@ async fn answer(app: &App, visit: Visit, parts: &http::request::Parts, body: Bod
         session_type: session_type(wanted.session_type.as_ref())?,
         device: wanted.device.as_deref(),
         bind_tokens: wanted.bind_tokens == Some(true),
+        create: wanted.create != Some(false),
         data: json::raw(wanted.data),
         persist: wanted.persist,
         user_id: wanted.user_id.as_deref(),

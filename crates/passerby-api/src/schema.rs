@@ -43,6 +43,9 @@ pub(crate) struct GuestRequest {
     device: Option<String>,
     /// Bind the tokens to the key of the DPoP proof.
     bind_tokens: Option<bool>,
+    /// `false`: only come back. Where the credentials have no guest (any more) that is 409 `guest_ended`, and none is made.
+    #[schema(default = true)]
+    create: Option<bool>,
 }
 
 /// How a session's credential travels.

@@ -10,8 +10,9 @@ use crate::{
     client::{Grant, KnownClient, grant},
     device::checked_name,
     dpop::Thumbprint,
-    hold::Held,
-    model::{Item, LookUpKind, SessionKind, Standing},
+    hold::{Held, Proven},
+    id::UserId,
+    model::{Item, LookUpKind, Session, SessionKind, Standing},
     passerby::Passerby,
 };
 
@@ -121,21 +122,17 @@ impl Passerby {
         now: Timestamp,
     ) -> Result<GoodCode, Error> {
         let tenant = known.tenant.no;
-        self.wrong_codes.guess(tenant, caller.address, self.clock.monotonic_millis())?;
+        let guess = self.wrong_codes.guess(tenant, caller.address, self.clock.monotonic_millis())?;
         let found = match hash {
-            Some(hash) => match self.look_for_code(known, kind, hash, now).await {
-                Ok(found) => found,
-                // not the visitor's fault
-                Err(e) => {
-                    self.wrong_codes.right(tenant, caller.address);
-                    return Err(e);
-                }
-            },
-            None => None,
+            Some(hash) => self.look_for_code(known, kind, hash, now).await,
+            None => Ok(None),
         };
-        let good = found.ok_or_else(wrong_code)?;
-        self.wrong_codes.right(tenant, caller.address);
-        Ok(good)
+        match found {
+            Ok(None) => return Err(wrong_code()),
+            // a fault of ours is not the visitor's either
+            Ok(Some(_)) | Err(_) => guess.passes(),
+        }
+        found?.ok_or_else(wrong_code)
     }
 
     async fn look_for_code(
@@ -155,12 +152,7 @@ impl Passerby {
     }
 
     /// A device key that comes in by a code must be nobody else's. `true`: it is this user's already.
-    pub(crate) async fn key_may_come(
-        &self,
-        asked: &Asked<'_>,
-        user: crate::id::UserId,
-        now: Timestamp,
-    ) -> Result<bool, Error> {
+    pub(crate) async fn key_may_come(&self, asked: &Asked<'_>, user: UserId, now: Timestamp) -> Result<bool, Error> {
         let Some(key) = &asked.key else { return Ok(true) };
         match self.owner_of_key(asked.known.tenant.no, key, now).await? {
             Some(owner) if owner != user => {
@@ -180,6 +172,22 @@ impl Passerby {
             device: asked.device.clone(),
             at: now.millis(),
         })
+    }
+
+    /// The session that a code opened although the commit's answer was lost; `None`: it was somebody else's.
+    pub(crate) async fn opened(
+        &self,
+        asked: &Asked<'_>,
+        user: Option<UserId>,
+        session: &Session,
+        now: Timestamp,
+    ) -> Result<Option<Held>, Error> {
+        let Some(user) = user else { return Ok(None) };
+        let tenant = &asked.known.tenant;
+        if self.store.standing(tenant.no, user, session.id).await?.session(session.id).is_none() {
+            return Ok(None);
+        }
+        self.read_again(tenant, user, session.id, Proven::Key(asked.key), now).await.map(Some)
     }
 
     /// The full answer for a session that a code opened.

@@ -94,13 +94,19 @@ pub(crate) fn body(value: &impl Serialize) -> Box<str> {
     serde_json::to_string(value).unwrap_or_default().into()
 }
 
+/// Marks of direction and letters without width: with them a name could be read as another on the screen where a person
+/// decides about it. Joiners stay, which scripts and emoji need.
+fn turns_or_hides(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 /// A name that an app gave a device.
 ///
 /// # Errors
-/// [`Code::InvalidValue`] beyond 64 characters or with control characters.
+/// [`Code::InvalidValue`] beyond 64 characters, with control characters, or with what turns or hides others.
 pub(crate) fn checked_name(name: Option<&str>, field: &'static str) -> Result<Option<Box<str>>, Error> {
     match name.map(str::trim).filter(|n| !n.is_empty()) {
-        Some(n) if n.chars().count() > 64 || n.chars().any(char::is_control) => {
+        Some(n) if n.chars().count() > 64 || n.chars().any(|c| c.is_control() || turns_or_hides(c)) => {
             Err(Error::at(Code::InvalidValue, field, "Expected at most 64 printable characters."))
         }
         name => Ok(name.map(Into::into)),
@@ -225,6 +231,7 @@ impl Passerby {
         let kept: DeviceKey = read_body(&item)?;
         let mut turn = Turn::of(held.user, held.epoch);
         turn.by = Some(held.session);
+        turn.counted = vec![count_of(&items, ItemKind::DeviceKey)];
         if session_of(held).is_none_or(|s| s.key.is_none() || (bound && !s.bound)) {
             turn.bind = Some((held.session, Some(*key), bound));
         }
@@ -278,7 +285,7 @@ impl Passerby {
         name: Option<&str>,
     ) -> Result<DeviceKeyView, Error> {
         let now = self.now();
-        let held = self.hold_caller(caller, access, now).await?;
+        let mut held = self.hold_caller(caller, access, now).await?;
         let name = checked_name(name, "/name")?;
         for _ in 0..TRIES {
             let (item, mut key) = self.find_key(&held, thumbprint).await?;
@@ -291,7 +298,7 @@ impl Passerby {
             });
             match self.turn(&held, turn, now).await {
                 Ok(()) => return Ok(view_of(&held, &key)),
-                Err(CommitError::Moved) => {}
+                Err(CommitError::Moved) => held = self.hold_again(&held, now).await?,
                 Err(e) => return Err(e.into()),
             }
         }
@@ -336,11 +343,13 @@ impl Passerby {
             let mut turn = Turn::of(held.user, held.epoch);
             turn.by = Some(held.session);
             let thumbprint = key.thumbprint();
-            let (mine, hanging) = hanging_on(&held, thumbprint.as_ref(), now);
+            turn.counted = lasting_of(&items);
+            // the caller's own session stays where its tokens are not bound to the key
+            let mine = session_of(&held).is_some_and(|s| !s.bound && s.key.is_some() && s.key == thumbprint);
             if mine {
                 turn.bind = Some((held.session, None, false));
             }
-            turn.end = Ending::Some(hanging);
+            turn.end = hanging_on(&held, thumbprint, mine.then_some(held.session), now);
             // a code made by a session that ends dies with it, seen at its use
             turn.items.push(ItemChange::Remove { kind: ItemKind::DeviceKey, id: item.id, was: item.revision });
             turn.items.extend(self.told(&items, NoticeKind::DeviceKeyRemoved, key.name.as_deref(), now));
@@ -375,6 +384,7 @@ impl Passerby {
             }
             let mut turn = Turn::of(held.user, held.epoch);
             turn.by = Some(held.session);
+            turn.counted = lasting_of(&items);
             turn.raise = true;
             turn.end = Ending::All { but: None };
             turn.items.push(ItemChange::RemoveAll { kind: ItemKind::HandOff, but: None });
@@ -418,15 +428,31 @@ fn session_of(held: &Held) -> Option<&Session> {
     }
 }
 
-/// Whether the caller's own session hangs on the key and may stay without it, and the sessions that must end.
-fn hanging_on(held: &Held, key: Option<&Thumbprint>, now: Timestamp) -> (bool, Vec<(SessionId, Option<Timestamp>)>) {
-    let Row::Stored(stored) = &held.row else { return (false, Vec::new()) };
-    let stays = |s: &Session| s.id == held.session && !s.bound;
-    let hanging =
-        || stored.sessions.iter().filter(|s| s.ended_at.is_none() && s.key.is_some() && s.key.as_ref() == key);
-    // of an id that its client chose a session may float beside the row
-    let until = stored.user.chosen_by.map(|_| now.plus(held.tenant.longest_lifetime()));
-    (hanging().any(stays), hanging().filter(|s| !stays(s)).map(|s| (s.id, until)).collect())
+/// The end of all sessions that hang on a key, the held one among them or not.
+pub(crate) fn hanging_on(held: &Held, key: Option<Thumbprint>, but: Option<SessionId>, now: Timestamp) -> Ending {
+    match key {
+        Some(key) => Ending::ByKey { key, but, also: None, mark_until: mark_beside(held, now) },
+        None => Ending::Some(Vec::new()),
+    }
+}
+
+/// Until when ended sessions of the held user must stay marked: of an id that its client chose one may float beside the
+/// row.
+pub(crate) fn mark_beside(held: &Held, now: Timestamp) -> Option<Timestamp> {
+    match &held.row {
+        Row::Stored(stored) => stored.user.chosen_by.map(|_| now.plus(held.tenant.longest_lifetime())),
+        Row::Floating(_) => None,
+    }
+}
+
+/// How many items of a kind there are.
+pub(crate) fn count_of(items: &[Item], kind: ItemKind) -> (ItemKind, usize) {
+    (kind, items.iter().filter(|i| i.kind == kind).count())
+}
+
+/// How many lasting ways in there are, of each kind.
+pub(crate) fn lasting_of(items: &[Item]) -> Vec<(ItemKind, usize)> {
+    [ItemKind::DeviceKey, ItemKind::Recovery].map(|kind| count_of(items, kind)).to_vec()
 }
 
 /// The device keys among what a user has, newest first.

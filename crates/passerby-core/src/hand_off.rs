@@ -10,11 +10,11 @@ use crate::{
     Code, Error, Timestamp,
     caller::{Access, Caller},
     code::{Asked, Asker, Asking, GoodCode, random, wrong_code},
-    device::{TRIES, body, read_body},
+    device::{TRIES, body, count_of, mark_beside, read_body},
     guest::{Ensured, only_guests},
     hold::{Claimed, Held, Proven, decide},
     id::{SessionId, TenantNo},
-    model::{Item, ItemKind, LookUp, LookUpKind},
+    model::{Item, ItemKind, LookUp, LookUpKind, Session},
     notice::NoticeKind,
     passerby::Passerby,
     port::{Act, CommitError, Ending, ItemChange, StoreError, Turn},
@@ -221,7 +221,7 @@ impl Passerby {
     /// [`Code::NotFound`] when no device waits under this id; as for [`Passerby::me`].
     pub async fn confirm_hand_off(&self, caller: &Caller<'_>, access: &Access<'_>, id: &str) -> Result<(), Error> {
         let now = self.now();
-        let held = self.hold_caller(caller, access, now).await?;
+        let mut held = self.hold_caller(caller, access, now).await?;
         for _ in 0..TRIES {
             let unknown = || Error::new(Code::NotFound, "No device waits under this id.");
             let (item, mut kept) = self.own_hand_off(&held, now).await?.ok_or_else(unknown)?;
@@ -237,7 +237,7 @@ impl Passerby {
             turn.items.push(put(&item, &kept));
             match self.turn(&held, turn, now).await {
                 Ok(()) => return Ok(()),
-                Err(CommitError::Moved) => {}
+                Err(CommitError::Moved) => held = self.hold_again(&held, now).await?,
                 Err(e) => return Err(e.into()),
             }
         }
@@ -250,7 +250,7 @@ impl Passerby {
     /// As for [`Passerby::me`].
     pub async fn withdraw_hand_off(&self, caller: &Caller<'_>, access: &Access<'_>) -> Result<(), Error> {
         let now = self.now();
-        let held = self.hold_caller(caller, access, now).await?;
+        let mut held = self.hold_caller(caller, access, now).await?;
         for _ in 0..TRIES {
             let Some((item, _)) = self.own_hand_off(&held, now).await? else { return Ok(()) };
             let mut turn = Turn::of(held.user, held.epoch);
@@ -258,7 +258,7 @@ impl Passerby {
             turn.items.push(ItemChange::Remove { kind: ItemKind::HandOff, id: item.id, was: item.revision });
             match self.turn(&held, turn, now).await {
                 Ok(()) => return Ok(()),
-                Err(CommitError::Moved) => {}
+                Err(CommitError::Moved) => held = self.hold_again(&held, now).await?,
                 Err(e) => return Err(e.into()),
             }
         }
@@ -276,8 +276,16 @@ impl Passerby {
         let asked = self.asked(caller, request, now).await?;
         let tenant = asked.known.tenant.no;
         let hash = normal(request.code).map(|code| self.hand_off_hash(tenant, code)).transpose()?;
+        let session = self.new_session(&asked.known, asked.key, asked.bound, request.session_type, now);
+        let mut tried = None;
         for _ in 0..TRIES {
-            let good = self.good_code(caller, &asked.known, LookUpKind::HandOff, hash, now).await?;
+            let good = match self.good_code(caller, &asked.known, LookUpKind::HandOff, hash, now).await {
+                Err(e) if e.code == Code::InvalidCode && tried.is_some() => {
+                    let held = self.opened(&asked, tried, &session, now).await?.ok_or(e)?;
+                    return Ok(HandOffAnswer::Done(Box::new(self.let_in(&asked, &held, now)?)));
+                }
+                good => good?,
+            };
             let mut kept: Kept = read_body(&good.item)?;
             let maker = maker(&asked, &good, &kept, now)?;
             let known_key = self.key_may_come(&asked, maker.user, now).await?;
@@ -305,10 +313,14 @@ impl Passerby {
                     (turn, None)
                 }
                 Some(asker) if !kept.confirmed => return Ok(waiting(asker, kept.check, &good.item)),
-                Some(_) => match self.let_in_by_hand_off(&asked, &maker, &good, &kept, known_key, now).await? {
-                    Some(ensured) => return Ok(HandOffAnswer::Done(Box::new(ensured))),
-                    None => continue,
-                },
+                Some(_) => {
+                    tried = Some(maker.user);
+                    let session = session.clone();
+                    match self.let_in_by_hand_off(&asked, &maker, &good, &kept, known_key, session, now).await? {
+                        Some(ensured) => return Ok(HandOffAnswer::Done(Box::new(ensured))),
+                        None => continue,
+                    }
+                }
             };
             match self.commit(tenant, None, Act::Turn(Box::new(turn))).await {
                 Ok(_) => {
@@ -328,6 +340,7 @@ impl Passerby {
 
     /// One step: the code is spent, the session opened, the key added, the first device signed out if it moves. `None`:
     /// something changed meanwhile, decide again.
+    #[expect(clippy::too_many_arguments, reason = "each is one independent fact")]
     async fn let_in_by_hand_off(
         &self,
         asked: &Asked<'_>,
@@ -335,17 +348,26 @@ impl Passerby {
         good: &GoodCode,
         kept: &Kept,
         known_key: bool,
+        session: Session,
         now: Timestamp,
     ) -> Result<Option<Ensured>, Error> {
         let tenant = asked.known.tenant.no;
-        let session = self.new_session(&asked.known, asked.key, asked.bound, asked.request.session_type, now);
         let id = session.id;
         let device = asked.device.as_ref().or(kept.asker.as_ref().and_then(|a| a.device.as_ref())).cloned();
         let mut turn = Turn::of(maker.user, maker.epoch);
         turn.by = Some(maker.session);
         turn.items.push(removed(&good.item));
         if kept.mode == HandOffMode::Move {
-            turn.end = Ending::Some(vec![(maker.session, maker.mark_until())]);
+            turn.end = match maker.device_key() {
+                // with its key everything goes that hangs on it
+                Some(key) => Ending::ByKey {
+                    key: *key,
+                    but: None,
+                    also: Some(maker.session),
+                    mark_until: mark_beside(maker, now),
+                },
+                None => Ending::Some(vec![(maker.session, maker.mark_until())]),
+            };
             if let Some(key) = maker.device_key()
                 && asked.key.as_ref() != Some(key)
             {
@@ -356,6 +378,7 @@ impl Passerby {
         }
         if let Some(key) = asked.key.as_ref().filter(|_| !known_key) {
             self.check_room_for_key(&good.items)?;
+            turn.counted = vec![count_of(&good.items, ItemKind::DeviceKey)];
             let name = device.clone();
             let (item, look_up) =
                 self.device_key_rows(tenant, key, maker.user, id, asked.known.client.no, name, now)?;
@@ -366,14 +389,10 @@ impl Passerby {
         turn.open = Some(Box::new(session));
         match self.commit(tenant, None, Act::Turn(Box::new(turn))).await {
             Ok(_) => {}
-            // the answer was lost: our session is there, or it is not
-            Err(CommitError::Store(StoreError::Unavailable(_))) => {
-                let standing = self.store.standing(tenant, maker.user, id).await?;
-                if standing.session(id).is_none() {
-                    return Ok(None);
-                }
+            // somebody else changed something, or the answer was lost: what is there now tells which
+            Err(CommitError::Moved | CommitError::Taken | CommitError::Store(StoreError::Unavailable(_))) => {
+                return Ok(None);
             }
-            Err(CommitError::Moved | CommitError::Taken) => return Ok(None),
             Err(CommitError::Gone) => return Err(wrong_code()),
             Err(e) => return Err(e.into()),
         }

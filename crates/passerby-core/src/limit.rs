@@ -141,60 +141,81 @@ const MOST_WRONG: u32 = 10;
 /// Ten minutes.
 const WRONG_WINDOW_MS: i64 = 600_000;
 
-/// Guesses at hand-off and recovery codes, by tenant and address. A guess is counted before it is looked at and taken back
-/// when it was right, so that guesses at the same moment are counted too.
+/// Guesses at hand-off and recovery codes, by tenant and address. One that is being looked at counts as well, so that
+/// guesses at the same moment are not one too many.
 #[derive(Default)]
 pub(crate) struct WrongCodes {
-    by_address: Mutex<HashMap<(TenantNo, u64), (u32, i64)>>,
+    by_address: Mutex<HashMap<Guesser, Guesses>>,
+}
+
+type Guesser = (TenantNo, u64);
+
+#[derive(Default)]
+struct Guesses {
+    wrong: u32,
+    looked_at: u32,
+    /// When the window began: monotonic milliseconds.
+    since: i64,
+}
+
+/// A guess that is being looked at. Dropped without more it was a wrong one.
+pub(crate) struct Guess<'a> {
+    codes: &'a WrongCodes,
+    by: Guesser,
+    counts: bool,
+}
+
+impl Guess<'_> {
+    /// The guess was right, or could not be looked at: it does not count.
+    pub(crate) fn passes(mut self) {
+        self.counts = false;
+    }
+}
+
+impl Drop for Guess<'_> {
+    fn drop(&mut self) {
+        let mut map = self.codes.map();
+        let Some(guesses) = map.get_mut(&self.by) else { return };
+        guesses.looked_at = guesses.looked_at.saturating_sub(1);
+        guesses.wrong += u32::from(self.counts);
+        if guesses.wrong == 0 && guesses.looked_at == 0 {
+            map.remove(&self.by);
+        }
+    }
 }
 
 impl WrongCodes {
-    fn map(&self) -> MutexGuard<'_, HashMap<(TenantNo, u64), (u32, i64)>> {
+    fn map(&self) -> MutexGuard<'_, HashMap<Guesser, Guesses>> {
         self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn key(map: &HashMap<(TenantNo, u64), (u32, i64)>, tenant: TenantNo, address: IpAddr) -> (TenantNo, u64) {
-        (tenant, address_key(address, map.len() > MOST_KEYS))
-    }
-
-    /// Counts a guess; refuses it where too many were wrong. `monotonic`: milliseconds.
+    /// Lets a guess be looked at; refuses it where too many were wrong. `monotonic`: milliseconds.
     ///
     /// # Errors
     /// [`Code::TooManyRequests`] with the wait.
-    pub(crate) fn guess(&self, tenant: TenantNo, address: IpAddr, monotonic: i64) -> Result<(), Error> {
+    pub(crate) fn guess(&self, tenant: TenantNo, address: IpAddr, monotonic: i64) -> Result<Guess<'_>, Error> {
         let mut map = self.map();
-        let key = Self::key(&map, tenant, address);
-        let (count, since) = map.entry(key).or_insert((0, monotonic));
-        if monotonic - *since >= WRONG_WINDOW_MS {
-            (*count, *since) = (0, monotonic);
+        let by = (tenant, address_key(address, map.len() > MOST_KEYS));
+        let guesses = map.entry(by).or_insert_with(|| Guesses { since: monotonic, ..Guesses::default() });
+        if monotonic - guesses.since >= WRONG_WINDOW_MS {
+            (guesses.wrong, guesses.since) = (0, monotonic);
         }
-        if *count >= MOST_WRONG {
-            let left = Duration::from_millis((*since + WRONG_WINDOW_MS - monotonic).unsigned_abs());
-            return Err(Error::new(
-                Code::TooManyRequests,
-                "Too many wrong codes from this address; wait and try again.",
-            )
-            .after(left));
-        }
-        *count += 1;
-        Ok(())
-    }
-
-    /// The guess was right: it does not count.
-    pub(crate) fn right(&self, tenant: TenantNo, address: IpAddr) {
-        let mut map = self.map();
-        let key = Self::key(&map, tenant, address);
-        if let Some((count, _)) = map.get_mut(&key) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                map.remove(&key);
-            }
-        }
+        let left = if guesses.wrong >= MOST_WRONG {
+            Duration::from_millis((guesses.since + WRONG_WINDOW_MS - monotonic).unsigned_abs())
+        } else if guesses.wrong + guesses.looked_at >= MOST_WRONG {
+            // those before it may be right
+            Duration::from_secs(1)
+        } else {
+            guesses.looked_at += 1;
+            return Ok(Guess { codes: self, by, counts: true });
+        };
+        let detail = "Too many wrong codes from this address; wait and try again.";
+        Err(Error::new(Code::TooManyRequests, detail).after(left))
     }
 
     /// Forgets what no longer counts.
     pub(crate) fn tidy(&self, monotonic: i64) {
-        self.map().retain(|_, (_, since)| monotonic - *since < WRONG_WINDOW_MS);
+        self.map().retain(|_, g| g.looked_at > 0 || monotonic - g.since < WRONG_WINDOW_MS);
     }
 }
 
@@ -249,19 +270,24 @@ mod tests {
         let (a, b): (IpAddr, IpAddr) = ("203.0.113.9".parse().unwrap(), "203.0.113.10".parse().unwrap());
         let tenant = TenantNo(1);
         for n in 0..100 {
-            wrong.guess(tenant, a, n).unwrap();
-            wrong.right(tenant, a);
+            wrong.guess(tenant, a, n).unwrap().passes();
         }
-        for n in 0..10 {
-            wrong.guess(tenant, a, 1000 + n).unwrap();
+        for n in 0..9 {
+            drop(wrong.guess(tenant, a, 1000 + n).unwrap());
         }
-        let e = wrong.guess(tenant, a, 2000).unwrap_err();
+        // the tenth is being looked at: those beside it wait for a moment, and no longer
+        let tenth = wrong.guess(tenant, a, 1900).unwrap();
+        let beside = wrong.guess(tenant, a, 1900).err().unwrap();
+        assert_eq!((beside.code, beside.wait), (Code::TooManyRequests, Some(Duration::from_secs(1))));
+        tenth.passes();
+        drop(wrong.guess(tenant, a, 1900).unwrap());
+        let e = wrong.guess(tenant, a, 2000).err().unwrap();
         assert_eq!((e.code, e.wait), (Code::TooManyRequests, Some(Duration::from_secs(599))));
-        wrong.guess(tenant, b, 2000).unwrap();
-        wrong.guess(TenantNo(2), a, 2000).unwrap();
+        drop(wrong.guess(tenant, b, 2000).unwrap());
+        drop(wrong.guess(TenantNo(2), a, 2000).unwrap());
         wrong.tidy(600_999);
-        wrong.guess(tenant, a, 600_999).unwrap_err();
-        wrong.guess(tenant, a, 601_000).unwrap();
+        assert!(wrong.guess(tenant, a, 600_999).is_err());
+        assert!(wrong.guess(tenant, a, 601_000).is_ok());
     }
 
     #[test]

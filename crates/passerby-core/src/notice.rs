@@ -1,4 +1,4 @@
-//! What a user's sessions are told: every new way in, and every one that is gone. Kept a month, at most fifty.
+//! What a user's sessions are told: every new way in, and every one that is gone. Kept a month, about fifty of them.
 
 use std::time::Duration;
 

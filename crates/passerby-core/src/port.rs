@@ -161,6 +161,17 @@ pub struct ManageUser {
 pub enum Ending {
     /// These, and their ids are marked where a moment is given. None that is missing or ended is an error.
     Some(Vec<(SessionId, Option<Timestamp>)>),
+    /// All that hang on a device key, however many there are.
+    ByKey {
+        /// The key's thumbprint.
+        key: [u8; 32],
+        /// This one stays.
+        but: Option<SessionId>,
+        /// This one ends with them.
+        also: Option<SessionId>,
+        /// Their ids are marked until then.
+        mark_until: Option<Timestamp>,
+    },
     /// All of the user, but perhaps one.
     All {
         /// This one stays.
@@ -206,6 +217,9 @@ pub struct Turn {
     pub epoch: i32,
     /// A session that must be there, not ended (`Gone`).
     pub by: Option<SessionId>,
+    /// How many items of a kind the decision saw, those past their end among them (`Moved` when there are more or
+    /// fewer): what makes "at most" and "the last one" hold when two changes are made at once.
+    pub counted: Vec<(ItemKind, usize)>,
     /// The epoch rises by one; a row of `epochs` says so, at [`Change::at`] rounded down to the second.
     pub raise: bool,
     /// Sessions that end.
@@ -227,6 +241,7 @@ impl Turn {
             user,
             epoch,
             by: None,
+            counted: Vec::new(),
             raise: false,
             end: Ending::Some(Vec::new()),
             open: None,

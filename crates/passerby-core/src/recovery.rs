@@ -12,7 +12,7 @@ use crate::{
     guest::{Ensured, only_guests},
     hold::Proven,
     id::TenantNo,
-    model::{Item, ItemKind, Kind, LookUp, LookUpKind, Standing},
+    model::{Item, ItemKind, Kind, LookUp, LookUpKind, Session, Standing},
     notice::NoticeKind,
     passerby::Passerby,
     port::{Act, CommitError, Ending, ItemChange, StoreError, Turn},
@@ -166,7 +166,7 @@ impl Passerby {
     /// As for [`Passerby::me`].
     pub async fn cancel_recovery(&self, caller: &Caller<'_>, access: &Access<'_>) -> Result<(), Error> {
         let now = self.now();
-        let held = self.hold_caller(caller, access, now).await?;
+        let mut held = self.hold_caller(caller, access, now).await?;
         for _ in 0..TRIES {
             let items = self.store.items(held.tenant.no, held.user, None).await?;
             let Some(item) = items.iter().find(|i| i.kind == ItemKind::Recovery) else { return Ok(()) };
@@ -180,7 +180,7 @@ impl Passerby {
             }
             match self.turn(&held, turn, now).await {
                 Ok(()) => return Ok(()),
-                Err(CommitError::Moved) => {}
+                Err(CommitError::Moved) => held = self.hold_again(&held, now).await?,
                 Err(e) => return Err(e.into()),
             }
         }
@@ -199,8 +199,18 @@ impl Passerby {
         let asked = self.asked(caller, request, now).await?;
         let tenant = asked.known.tenant.no;
         let hash = read_code(request.code).map(|bits| self.recovery_hash(tenant, &bits)).transpose()?;
+        let session = self.new_session(&asked.known, asked.key, asked.bound, request.session_type, now);
+        let (words, successor) = fresh_code()?;
+        let mut tried = None;
         for _ in 0..TRIES {
-            let good = self.good_code(caller, &asked.known, LookUpKind::Recovery, hash, now).await?;
+            let good = match self.good_code(caller, &asked.known, LookUpKind::Recovery, hash, now).await {
+                Err(e) if e.code == Code::InvalidCode && tried.is_some() => {
+                    let held = self.opened(&asked, tried, &session, now).await?.ok_or(e)?;
+                    let ensured = Box::new(self.let_in(&asked, &held, now)?);
+                    return Ok(RecoveryAnswer::Done { ensured, code: words });
+                }
+                good => good?,
+            };
             let user = good.standing.user.as_ref().ok_or_else(wrong_code)?;
             if user.kind != Kind::Anonymous {
                 return Err(wrong_code());
@@ -245,8 +255,10 @@ impl Passerby {
                 _ => {}
             }
             let device = asked.device.clone().or(named);
-            if let Some(done) = self.let_in_by_recovery(&asked, &good, known_key, device, now).await? {
-                return Ok(done);
+            tried = Some(user.id);
+            let opening = (session.clone(), &successor);
+            if let Some(ensured) = self.let_in_by_recovery(&asked, &good, known_key, device, opening, now).await? {
+                return Ok(RecoveryAnswer::Done { ensured: Box::new(ensured), code: words });
             }
         }
         Err(CommitError::Moved.into())
@@ -259,15 +271,14 @@ impl Passerby {
         good: &GoodCode,
         known_key: bool,
         device: Option<Box<str>>,
+        (session, successor): (Session, &[u8; 16]),
         now: Timestamp,
-    ) -> Result<Option<RecoveryAnswer>, Error> {
+    ) -> Result<Option<Ensured>, Error> {
         let tenant = asked.known.tenant.no;
         let user = good.standing.user.as_ref().ok_or_else(wrong_code)?;
-        let session = self.new_session(&asked.known, asked.key, asked.bound, asked.request.session_type, now);
         let id = session.id;
-        let (words, bits) = fresh_code()?;
         let (code_item, code_look_up) =
-            self.recovery_rows(tenant, &Owner { user: user.id, session: id }, &bits, now)?;
+            self.recovery_rows(tenant, &Owner { user: user.id, session: id }, successor, now)?;
         let mut turn = Turn::of(user.id, user.epoch);
         turn.raise = true;
         turn.end = Ending::All { but: None };
@@ -287,21 +298,16 @@ impl Passerby {
         turn.items.extend(self.told(&good.items, NoticeKind::RecoveryCompleted, device.as_deref(), now));
         match self.commit(tenant, None, Act::Turn(Box::new(turn))).await {
             Ok(_) => {}
-            // the answer was lost: our session is there, or it is not
-            Err(CommitError::Store(StoreError::Unavailable(_))) => {
-                let standing = self.store.standing(tenant, user.id, id).await?;
-                if standing.session(id).is_none() {
-                    return Ok(None);
-                }
+            // somebody else changed something, or the answer was lost: what is there now tells which
+            Err(CommitError::Moved | CommitError::Taken | CommitError::Store(StoreError::Unavailable(_))) => {
+                return Ok(None);
             }
-            Err(CommitError::Moved | CommitError::Taken) => return Ok(None),
             Err(CommitError::Gone) => return Err(wrong_code()),
             Err(e) => return Err(e.into()),
         }
         self.note_epoch(tenant, user.id, user.epoch + 1, user.chosen_id.as_deref(), now);
         let held = self.read_again(&asked.known.tenant, user.id, id, Proven::Key(asked.key), now).await?;
-        let ensured = Box::new(self.let_in(asked, &held, now)?);
-        Ok(Some(RecoveryAnswer::Done { ensured, code: words }))
+        self.let_in(asked, &held, now).map(Some)
     }
 }
 

@@ -13,14 +13,23 @@ use passerby_core::{
 /// An item's key beside the user's.
 pub(crate) type ItemKey = (ItemKind, [u8; 32]);
 
+/// What is known of a session.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stay {
+    /// When it ended.
+    pub(crate) ended_at: Option<Timestamp>,
+    /// The device key that it hangs on.
+    pub(crate) key: Option<[u8; 32]>,
+}
+
 /// What a turn's user has.
 #[derive(Debug, Default)]
 pub(crate) struct Before {
     /// The user's epoch; `None`: there is no row.
     pub(crate) epoch: Option<i32>,
-    /// Sessions and when they ended: at least those of [`sessions_of`].
-    pub(crate) sessions: BTreeMap<SessionId, Option<Timestamp>>,
-    /// Revisions and ends of all items; none are needed where the turn changes none.
+    /// Sessions: at least those of [`sessions_of`].
+    pub(crate) sessions: BTreeMap<SessionId, Stay>,
+    /// Revisions and ends of all items; none are needed where the turn does not [ask](asks_items) for them.
     pub(crate) items: BTreeMap<ItemKey, (i32, Timestamp)>,
 }
 
@@ -52,14 +61,32 @@ pub(crate) struct LookUpStep<'a> {
     pub(crate) add: Option<&'a LookUp>,
 }
 
-/// The sessions that a turn names, and whether it concerns all that have not ended.
-pub(crate) fn sessions_of(turn: &Turn) -> (Vec<SessionId>, bool) {
-    let (ended, all) = match &turn.end {
-        Ending::Some(list) => (list.as_slice(), false),
-        Ending::All { .. } => (&[][..], true),
+/// The sessions that a turn concerns.
+#[derive(Debug)]
+pub(crate) struct Concerned<'a> {
+    /// These.
+    pub(crate) named: Vec<SessionId>,
+    /// All that have not ended.
+    pub(crate) all: bool,
+    /// All that have not ended and hang on this key.
+    pub(crate) by_key: Option<&'a [u8; 32]>,
+}
+
+/// Which sessions an engine must read for a turn.
+pub(crate) fn sessions_of(turn: &Turn) -> Concerned<'_> {
+    let (ended, also, all, by_key) = match &turn.end {
+        Ending::Some(list) => (list.as_slice(), None, false, None),
+        Ending::ByKey { key, also, .. } => (&[][..], *also, false, Some(key)),
+        Ending::All { .. } => (&[][..], None, true, None),
     };
-    let one = [turn.by, turn.open.as_ref().map(|s| s.id), turn.bind.map(|(id, ..)| id)];
-    (one.into_iter().flatten().chain(ended.iter().map(|(id, _)| *id)).collect(), all)
+    let one = [turn.by, turn.open.as_ref().map(|s| s.id), turn.bind.map(|(id, ..)| id), also];
+    let named = one.into_iter().flatten().chain(ended.iter().map(|(id, _)| *id)).collect();
+    Concerned { named, all, by_key }
+}
+
+/// Whether an engine must read the user's items for a turn.
+pub(crate) fn asks_items(turn: &Turn) -> bool {
+    !turn.items.is_empty() || !turn.counted.is_empty()
 }
 
 /// Decides a turn, step by step in the order of its members.
@@ -69,9 +96,12 @@ pub(crate) fn turn(turn: &Turn, at: Timestamp, before: Before) -> Result<Plan<'_
     if epoch != turn.epoch {
         return Err(CommitError::Moved);
     }
-    let alive = |sessions: &BTreeMap<_, _>, id| matches!(sessions.get(&id), Some(None));
+    let alive = |sessions: &BTreeMap<_, Stay>, id| sessions.get(&id).is_some_and(|s| s.ended_at.is_none());
     if turn.by.is_some_and(|id| !alive(&sessions, id)) {
         return Err(CommitError::Gone);
+    }
+    if turn.counted.iter().any(|(kind, seen)| items.keys().filter(|(k, _)| k == kind).count() != *seen) {
+        return Err(CommitError::Moved);
     }
     let mut plan = Plan { epoch: turn.raise.then(|| epoch.saturating_add(1)), ..Plan::default() };
     match &turn.end {
@@ -79,15 +109,24 @@ pub(crate) fn turn(turn: &Turn, at: Timestamp, before: Before) -> Result<Plan<'_
             plan.end.extend(list.iter().map(|(id, _)| *id).filter(|id| alive(&sessions, *id)));
             plan.marks.extend(list.iter().filter_map(|(id, until)| Some((*id, (*until)?))));
         }
+        Ending::ByKey { key, but, also, mark_until } => {
+            let hanging = sessions.iter().filter(|(id, s)| s.key.as_ref() == Some(key) || Some(**id) == *also);
+            plan.end.extend(hanging.map(|(id, _)| *id).filter(|id| alive(&sessions, *id) && Some(*id) != *but));
+            plan.marks.extend(mark_until.iter().flat_map(|until| plan.end.iter().map(|id| (*id, *until))));
+        }
         Ending::All { but } => {
             plan.end.extend(sessions.keys().copied().filter(|id| alive(&sessions, *id) && Some(*id) != *but));
         }
     }
-    sessions.extend(plan.end.iter().map(|id| (*id, Some(at))));
+    for id in &plan.end {
+        if let Some(stay) = sessions.get_mut(id) {
+            stay.ended_at = Some(at);
+        }
+    }
     if let Some(session) = turn.open.as_deref() {
         let old = at.minus(ENDED_STAY);
-        sessions.retain(|_, ended| ended.is_none_or(|e| e >= old));
-        if sessions.insert(session.id, session.ended_at).is_some() {
+        sessions.retain(|_, stay| stay.ended_at.is_none_or(|e| e >= old));
+        if sessions.insert(session.id, Stay { ended_at: session.ended_at, key: session.key }).is_some() {
             return Err(CommitError::Moved);
         }
         plan.open = Some(session);

@@ -315,6 +315,10 @@ impl Epochs {
 
     /// Whether the token's user was raised beyond it, as far as is known.
     pub(crate) fn is_dead(&self, token: &Verified) -> bool {
+        if token.session().is_none() {
+            // a client's own token: its `sub` is the client, and a user may bear the same name
+            return false;
+        }
         let raised = self.raised.read().unwrap_or_else(PoisonError::into_inner);
         let forgotten = raised.floor.unwrap_or(i64::MIN).max(self.horizon());
         if token.issued_at() <= forgotten {

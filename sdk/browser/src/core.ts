@@ -178,6 +178,7 @@ export class Core {
     if (refused) {
       this.emitter.emit('refused', { operations: refused.operations, error: new PasserbyError(refused.failure) });
     }
+    if (left) this.#looked = true;
     if (left && !this.store.lasting) await this.store.change(clearRows, { clear: true });
     await this.sync();
   }
@@ -185,6 +186,8 @@ export class Core {
   /** Tells of what changed, if anything did. */
   publish(): void {
     const { account, ended } = this.rows;
+    // Another tab has found out that no key can be kept.
+    if (account && !this.rows.key) this.#setMode('cookie', 'this browser began with the cookie');
     const batches = [...this.queue, ...this.unsaved].filter((item) => !item.guest || item.guest === account?.user.id);
     const data = view(
       account?.user.data ?? {},
@@ -377,6 +380,8 @@ export class Core {
 
   async #forgetAlone(): Promise<void> {
     this.#mark(null);
+    // Whoever was known has left, so that there is nothing to ask; an unknown cookie may be somebody's still.
+    this.#looked ||= this.mode === 'device-key' || !!this.rows.account;
     await this.change(clearRows, { clear: true }, { left: true });
   }
 
@@ -390,7 +395,8 @@ export class Core {
       }
       // In this order: without its session nobody could take the key away.
       await this.wire.call('DELETE', `/v1/me/device-keys/${key.thumbprint}?force=true`, { key, token }).catch(gone);
-      await this.wire.call('POST', '/v1/logout', { body: {}, key, token }).catch(gone);
+      // A bound session was opened by the key, and has ended with it.
+      if (token.type !== 'DPoP') await this.wire.call('POST', '/v1/logout', { body: {}, key, token }).catch(gone);
       return true;
     } catch {
       return false;
@@ -433,9 +439,10 @@ export class Core {
       const answer = key
         ? await this.#refresh(account, key, spec, async () => {
             const again = await this.#resume(key, { create: false, ...spec });
-            return again.created ? this.end(await this.#undo(again, key)) : again;
+            // A key that was taken off the guest, and has another one since, replaces nobody.
+            return again.user.id === account.user.id ? again : this.end(problem('guest_ended'));
           })
-        : await this.#tokenByCookie(spec);
+        : await this.#tokenByCookie(account, spec);
       return (await this.take(answer, spec)).tokens[name]!;
     });
   }
@@ -461,20 +468,9 @@ export class Core {
     return otherwise();
   }
 
-  /**
-   * A server that does not know `create: false` made another guest, because the credential is nobody's any more: away
-   * with it.
-   */
-  async #undo(answer: GuestAnswer, key?: DeviceKey): Promise<PasserbyError> {
-    await this.wire.call('DELETE', '/v1/me', { key, token: this.#token(answer) }).catch(() => {});
-    return problem('guest_ended');
-  }
-
   /** The guest of a key that should have one. Rejects with `guest_ended` where it has none, and ends nobody here. */
-  async resumed(key: DeviceKey): Promise<GuestAnswer> {
-    const answer = await this.#ensureGuest(key, { create: false });
-    if (answer.created) throw await this.#undo(answer, key);
-    return answer;
+  resumed(key: DeviceKey): Promise<GuestAnswer> {
+    return this.#ensureGuest(key, { create: false });
   }
 
   // ---- by cookie ----------------------------------------------------------------------------------------------------
@@ -516,10 +512,10 @@ export class Core {
       if (!rows.creation || age < 0 || age > CREATION_LIFE) rows.creation = fresh;
     });
     const { key, body } = this.rows.creation!;
-    const { user } = await this.wire.call<GuestAnswer>('POST', '/v1/guests', {
-      body,
-      headers: { 'Idempotency-Key': key },
-      cookie: true,
+    const sent = { body, headers: { 'Idempotency-Key': key }, cookie: true };
+    // Not left to a later turn: a tab that knows nothing of this key would make another guest meanwhile.
+    const { user } = await this.wire.keepTrying(() => this.wire.call<GuestAnswer>('POST', '/v1/guests', sent), {
+      patience: PATIENCE,
     });
     await this.wire.call('GET', '/v1/me', { cookie: true }).catch((error: PasserbyError) => {
       if (error.status === 401) throw problem('cookies_blocked');
@@ -533,16 +529,11 @@ export class Core {
     return this.rows.account!;
   }
 
-  async #tokenByCookie(spec: TokenOptions): Promise<GuestAnswer> {
-    // First of all, as a cookie that has ended would make another guest.
+  async #tokenByCookie({ user }: Account, spec: TokenOptions): Promise<GuestAnswer> {
     const cookie = true;
-    await this.wire.call('GET', '/v1/me', { cookie }).catch((error: PasserbyError) => {
-      if (error.status === 401 && error.code) return this.end(error);
-      throw error;
-    });
     const body = { client_id: this.options.clientId, session_type: 'tokens', create: false, ...spec };
     const answer = await this.wire.call<GuestAnswer>('POST', '/v1/guests', { cookie, body });
-    if (answer.created) return this.end(await this.#undo(answer));
+    if (answer.user.id !== user.id) return this.end(problem('guest_ended'));
     // The cookie is what the session continues with; nothing that lives as long is kept where scripts can read it.
     return { ...answer, refresh_token: undefined };
   }

@@ -177,7 +177,8 @@ export function dataSide(core: Core): DataSide {
       );
     } catch (error) {
       const { status, code, ended } = error as PasserbyError;
-      if (!code || !REFUSALS.includes(status) || ended) throw error;
+      // Not a word about the change: a proof was refused, and the next one may not be.
+      if (!code || !REFUSALS.includes(status) || ended || /dpop/.test(code)) throw error;
       return refuse(item, error as PasserbyError);
     }
     const { data, version } = saved;

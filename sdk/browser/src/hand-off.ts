@@ -1,7 +1,7 @@
 // To a second device, and back by a recovery code: both take over a guest with a key of its own, which becomes this
 // device's key only when the guest is here.
 
-import type { Core } from './core.js';
+import { PATIENCE, type Core } from './core.js';
 import { problem, type PasserbyError } from './error.js';
 import { makeKey } from './key.js';
 import type { Incoming, Rows } from './store.js';
@@ -112,14 +112,19 @@ export function ways(core: Core): Ways {
   }
 
   /** Asks until there is an answer. One that was lost on its way is made good: the key speaks for itself by then. */
-  async function ask(to: string, incoming: Incoming, signal?: AbortSignal): Promise<GuestAnswer | Waiting> {
+  async function ask(
+    to: string,
+    incoming: Incoming,
+    signal?: AbortSignal,
+    patience = PATIENCE,
+  ): Promise<GuestAnswer | Waiting> {
     const { code, id, key } = incoming;
     // Whoever asked before may have been answered.
     let lost = !!id;
     try {
       const sent = { body: core.body({ code, id }), key, cookie: !key, signal };
       const attempt = () => wire.call<GuestAnswer | Waiting>('POST', to, sent);
-      const answer = await wire.keepTrying(attempt, { signal, failed: (error) => (lost ||= error.temporary) });
+      const answer = await wire.keepTrying(attempt, { signal, patience, failed: (error) => (lost ||= error.temporary) });
       if (!isHere(answer) && !id) {
         incoming.id = answer.id;
         await core.change((rows) => (rows.incoming = incoming));
@@ -165,7 +170,7 @@ export function ways(core: Core): Ways {
       try {
         while (!isHere(answer)) {
           await wire.pause(POLL, stop.signal);
-          answer = await ask(to, incoming, stop.signal);
+          answer = await ask(to, incoming, stop.signal, Infinity);
         }
         return await adopt(answer, incoming);
       } finally {

@@ -12,8 +12,11 @@ const LONGEST_PAUSE = 30_000;
 const LONGEST_WISH = 3_600_000;
 /** Milliseconds by which the clocks may differ before it is minded: `Date` has whole seconds, and answers take time. */
 const SKEW = 5_000;
-/** How often one request is sent with a new proof: for the nonce, and for the clock. */
-const PROOFS = 3;
+/**
+ * How often one request is sent with a new proof: for the nonce, for the clock, and for browsers that repeat a request
+ * by themselves when an old connection drops, whereby its proof is spent.
+ */
+const PROOFS = 5;
 
 /** What one call sends. */
 export interface Sent {

@@ -61,6 +61,12 @@ test('a database that keeps no keys', async () => {
     assert.equal(tab.state.mode, 'cookie');
     assert.equal((await clock.settle(browser.tab().guest())).id, id);
     assert.equal(server.created, 1);
+    // One tab finds it out, the other hears of it.
+    await clock.settle(tab.logout());
+    const tabs = [browser.tab(), browser.tab()];
+    await clock.settle(Promise.all(tabs.map((tab) => tab.guest())));
+    assert.deepEqual(tabs.map(({ state }) => state.mode), ['cookie', 'cookie']);
+    assert.equal(server.created, 2);
   } finally {
     prototype.put = put;
   }
@@ -178,4 +184,14 @@ test('a hand-off and a recovery by cookie', async () => {
   const third = new Browser(clock, server, { crypto: false }).tab();
   assert.equal((await clock.settle(third.recover(words))).user.id, id);
   assert.equal((await clock.settle(third.refresh())).id, id);
+});
+
+test('line_18 a creation whose answer is lost whole is repeated before another tab has its turn', async () => {
+  const { clock, server, browser } = world({ indexedDB: false });
+  let left = 3;
+  server.fault = ({ method }) => (method === 'POST' && left-- > 0 ? 'swallowed' : undefined);
+  const tabs = [browser.tab(), browser.tab()];
+  const guests = await clock.settle(Promise.all(tabs.map((tab) => tab.guest())));
+  assert.equal(new Set(guests.map(({ id }) => id)).size, 1);
+  assert.equal(server.created, 1);
 });

@@ -314,3 +314,25 @@ test('a hundred changes offline are kept and sent', async () => {
   assert.equal(only(server).data.views, 100);
   assert.equal(server.created, 1);
 });
+
+test('line_18 a browser repeats requests by itself: the spent proof costs neither the guest nor a change', async () => {
+  const { clock, server, browser } = world();
+  const twice = (path, times) => {
+    let left = times;
+    server.fault = (request) =>
+      new URL(request.url).pathname === path && server.nonces.size > 0 && left-- > 0 ? 'twice' : undefined;
+  };
+  const tab = browser.tab();
+  await clock.settle(tab.current());
+  twice('/v1/guests', 3);
+  const { id } = await clock.settle(tab.guest());
+  twice('/v1/me/data/operations', 3);
+  await clock.settle(tab.data.increment('/views'));
+  // More often than a call bears; the change waits for its next turn.
+  server.accessTokens.clear();
+  twice('/v1/refresh', 8);
+  await clock.settle(tab.data.increment('/views'));
+  assert.deepEqual(only(server).data, { views: 2 });
+  assert.equal(only(server).id, id);
+  assert.equal(server.created, 1);
+});

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { Browser, Clock } from './support/browser.mjs';
-import { Server } from './support/server.mjs';
+import { answer, Server } from './support/server.mjs';
 
 async function world() {
   const clock = new Clock();
@@ -89,6 +89,23 @@ test('a wrong code, and a third party: told, and the device keeps what it has', 
   assert.notEqual((await clock.settle(second.guest())).id, undefined);
 });
 
+test('too many wrong codes are told at once; while the other device is waited for, a failure is waited out', async () => {
+  const { clock, server, first, second, id } = await world();
+  const offer = await clock.settle(first.handOff.create());
+  server.fault = () => answer(429, { code: 'too_many_requests', retryAfter: 600 });
+  const start = clock.now();
+  await assert.rejects(clock.settle(second.handOff.take(offer.code)), { status: 429, retryAfter: 600_000 });
+  await assert.rejects(clock.settle(second.recover('any words')), { status: 429, retryAfter: 600_000 });
+  assert.equal(clock.now(), start);
+  server.fault = () => undefined;
+  const taking = await clock.settle(second.handOff.take(offer.code));
+  await clock.settle(first.handOff.confirm((await clock.settle(offer.asked())).id));
+  server.fault = () => answer(503, { code: 'unavailable' });
+  await clock.pass(60_000);
+  server.fault = () => undefined;
+  assert.equal((await clock.settle(taking.done)).id, id);
+});
+
 test('withdrawn, given up, over', async () => {
   const { clock, first, second } = await world();
   const offer = await clock.settle(first.handOff.create());
@@ -110,20 +127,17 @@ test('withdrawn, given up, over', async () => {
 });
 
 test('line_18 answers that are lost on the way to the second device', async () => {
-  for (const known of [true, false]) {
-    const { clock, server, first, second, id } = await world();
-    server.asksBeforeCreating = known;
-    const offer = await clock.settle(first.handOff.create());
-    let left = 2;
-    server.fault = ({ url }) =>
-      url.endsWith('/guests/hand-off') && server.nonces.size && left-- > 0 ? 'cut' : undefined;
-    const taking = await clock.settle(second.handOff.take(offer.code));
-    await clock.settle(first.handOff.confirm((await clock.settle(offer.asked())).id));
-    // The answer that carries the tokens is given once, and this one is lost.
-    left = 1;
-    assert.equal((await clock.settle(taking.done)).id, id);
-    assert.equal(server.created, 1);
-  }
+  const { clock, server, first, second, id } = await world();
+  const offer = await clock.settle(first.handOff.create());
+  let left = 2;
+  server.fault = ({ url }) =>
+    url.endsWith('/guests/hand-off') && server.nonces.size && left-- > 0 ? 'cut' : undefined;
+  const taking = await clock.settle(second.handOff.take(offer.code));
+  await clock.settle(first.handOff.confirm((await clock.settle(offer.asked())).id));
+  // The answer that carries the tokens is given once, and this one is lost.
+  left = 1;
+  assert.equal((await clock.settle(taking.done)).id, id);
+  assert.equal(server.created, 1);
 });
 
 test('a reload in the middle goes on with the same key', async () => {

@@ -34,6 +34,23 @@ test('logout forgets guest and key, here and on the server; the next guest is an
   assert.notEqual(next.id, id);
 });
 
+test('a guest who came by a reload leaves every tab', async () => {
+  for (const features of [{}, { crypto: false }]) {
+    const { clock, browser } = world(features);
+    const first = browser.tab();
+    await clock.settle(first.guest());
+    first.close();
+    const tabs = [browser.tab(), browser.tab()];
+    for (const tab of tabs) assert.ok(await clock.settle(tab.current()));
+    await clock.settle(tabs[0].logout());
+    await clock.rest();
+    assert.deepEqual(
+      tabs.map((tab) => tab.state.status),
+      ['nobody', 'nobody'],
+    );
+  }
+});
+
 test('logout sends what is queued first, and forgets also without the server', async () => {
   const { clock, server, browser } = world();
   const tab = browser.tab();
@@ -179,7 +196,7 @@ test('line_18 what is on its way when somebody leaves makes nobody else, and end
     };
     await turns(100);
     const left = tab.logout();
-    while (server.calls('POST', '/v1/logout').length === 0) await turns(1);
+    while (![...server.sessions.values()].every((session) => session.ended)) await turns(1);
     go();
     await assert.rejects(clock.settle(asked), { code: 'left', ended: false });
     await clock.settle(left);

@@ -269,15 +269,16 @@ impl Passerby {
 
 impl Known {
     fn of(row: &ApiKeyRow, shown: &[u8; 32], read_at: i64, changes: u64) -> Self {
+        let ends_at = match row.previous {
+            Some((previous, until)) if &previous == shown && &row.hash != shown => Some(until),
+            _ => None,
+        };
         let key = ApiKey {
             name: row.name.clone(),
             tenant: row.tenant,
             grants: grants::read(&row.grants),
-            expires_at: row.expires_at,
-        };
-        let ends_at = match row.previous {
-            Some((previous, until)) if &previous == shown && &row.hash != shown => Some(until),
-            _ => None,
+            // what the text before a rotation hands out lives no longer than that text
+            expires_at: ends_at.map(|until| row.expires_at.map_or(until, |end| end.min(until))).or(row.expires_at),
         };
         Self { id: row.id, key: Arc::new(key), ends_at, read_at, changes }
     }
@@ -321,5 +322,12 @@ mod tests {
         };
         assert_eq!(Known::of(&row, &[1; 32], 0, 0).ends_at, Some(until));
         assert_eq!(Known::of(&row, &[2; 32], 0, 0).ends_at, None);
+        let end = |hash: u8, expires_at| {
+            let row = ApiKeyRow { expires_at, ..row.clone() };
+            Known::of(&row, &[hash; 32], 0, 0).key.expires_at
+        };
+        let (before, after) = (Timestamp::from_seconds(40), Timestamp::from_seconds(60));
+        assert_eq!([end(1, None), end(1, Some(before)), end(1, Some(after))], [Some(until), Some(before), Some(until)]);
+        assert_eq!([end(2, None), end(2, Some(after))], [None, Some(after)]);
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     id::{FreshIds, UserId, may_be_chosen},
     model::{Kind, LookUp, LookUpKind, NewGuest, Session, SessionKind, USER_MARK, User},
     passerby::{Passerby, count, yield_once},
-    port::{Act, CommitError, Committed, Found, StoreError, Wait},
+    port::{Act, CommitError, Committed, Found, StoreError, Turn, Wait},
     settings::{CustomUserId, Persistence},
     token::session::{Floating, MOST_CARRIED},
 };
@@ -198,23 +198,24 @@ impl Passerby {
                 .into());
             }
             session.metadata = Some(creation.data);
-            if let Some(key) = creation.key {
-                // the key first: the loser of a race for it reads the winner
-                let row = look_up_row(known, &key, &ids, now);
-                match self.commit(known.tenant.no, None, Act::Remember(Box::new(row))).await {
-                    Ok(_) => {}
-                    Err(CommitError::Taken) => return Err(CreateError::Taken),
+            let commit = if let Some(key) = creation.key {
+                let mut turn = Turn::of(user.id, user.epoch);
+                turn.open = Some(Box::new(session.clone()));
+                turn.look_ups.push(look_up_row(known, &key, &ids, now));
+                match self.commit(known.tenant.no, None, Act::Turn(Box::new(turn))).await {
+                    Ok(_) => None,
+                    // the key has a winner, or the user was changed: look again
+                    Err(CommitError::Taken | CommitError::Moved) => return Err(CreateError::Taken),
+                    Err(CommitError::Store(e @ StoreError::Unavailable(_))) => {
+                        return Err(CreateError::Unknown { error: e.into(), new_user: false });
+                    }
                     Err(e) => return Err(Error::from(e).into()),
                 }
-            }
-            let act = Act::OpenSession { user: user.id, epoch: user.epoch, session: Box::new(session.clone()) };
-            let commit = self.commit(known.tenant.no, None, act);
-            return Ok(Created {
-                held: stored_held(known, *user, session),
-                ids,
-                new_user: false,
-                commit: Some(commit),
-            });
+            } else {
+                let act = Act::OpenSession { user: user.id, epoch: user.epoch, session: Box::new(session.clone()) };
+                Some(self.commit(known.tenant.no, None, act))
+            };
+            return Ok(Created { held: stored_held(known, *user, session), ids, new_user: false, commit });
         }
         let user = User {
             id: ids.user,
@@ -242,7 +243,9 @@ impl Passerby {
                 Ok(_) => {}
                 Err(CommitError::Taken) => return Err(CreateError::Taken),
                 Err(CommitError::Marked) => return Err(id_taken().into()),
-                Err(CommitError::Store(e @ StoreError::Unavailable(_))) => return Err(CreateError::Unknown(e.into())),
+                Err(CommitError::Store(e @ StoreError::Unavailable(_))) => {
+                    return Err(CreateError::Unknown { error: e.into(), new_user: true });
+                }
                 Err(e) => return Err(Error::from(e).into()),
             }
         } else {
@@ -311,7 +314,12 @@ pub(super) enum CreateError {
     /// The key or the id has a winner: read it.
     Taken,
     /// The store was lost on the way: the rows may be there, or not.
-    Unknown(Error),
+    Unknown {
+        /// Its fault.
+        error: Error,
+        /// The rows would be a new user's, not a further session of one.
+        new_user: bool,
+    },
     /// Refused.
     Refused(Error),
 }
@@ -327,7 +335,7 @@ impl CreateError {
     pub(super) fn into_error(self) -> Error {
         match self {
             Self::Taken => id_taken(),
-            Self::Unknown(e) | Self::Refused(e) => e,
+            Self::Unknown { error: e, .. } | Self::Refused(e) => e,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Making guests: create or resume, floating or stored, by the native API and by the Auth0 dialect's plain way in.
 
 mod anonymous;
+mod by_key;
 mod create;
 mod ensure;
 

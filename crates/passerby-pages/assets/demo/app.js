@@ -27,6 +27,15 @@ function renderCall({ method, url, status, ms }) {
   const mark = element('span', status === 0 ? 'no answer' : String(status));
   mark.className = `status-${status === 0 ? 'none' : Math.floor(status / 100)}`;
   const line = element('li', element('code', `${method} ${place}`), ' ', mark, ' ', element('small', `${Math.round(ms)} ms`));
+  const text = `${method} ${place} ${status}`;
+  const newest = at('wire').firstElementChild;
+  // What is asked again and again stands in one line.
+  const times = newest?.dataset.call === text ? Number(newest.dataset.times) + 1 : 1;
+  Object.assign(line.dataset, { call: text, times });
+  if (times > 1) {
+    line.firstChild.append(' ', element('small', `× ${times}`));
+    newest.remove();
+  }
   at('wire').prepend(line);
   while (at('wire').children.length > CALLS_SHOWN) at('wire').lastChild.remove();
 }
@@ -65,7 +74,10 @@ client.on('guest', (user) => {
 });
 addEventListener('hashchange', () => arrive().catch(complain));
 addEventListener('pageshow', (event) => event.persisted && look());
-document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && look());
+// Whoever comes back to the page also sees whether somebody uses the recovery words meanwhile.
+document.addEventListener('visibilitychange', () => {
+  if (document.visibilityState === 'visible') look().then(loadRecovery).catch(complain);
+});
 setInterval(tick, 15_000);
 
 watch();

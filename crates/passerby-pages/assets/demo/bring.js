@@ -15,7 +15,8 @@ let taking = null;
 /** Who would be left behind, in words; empty when nobody is here. */
 function inTheWay() {
   if (client.state.status !== 'guest') return '';
-  return `This device has a guest already (${called()}, ${client.data.peek('/views') ?? 0} views). It would be left behind.`;
+  const views = client.data.peek('/views') ?? 0;
+  return `This device has a guest already (${called()}, ${views === 1 ? 'one view' : `${views} views`}). It would be left behind.`;
 }
 
 /** Tries; where a guest is in the way, asks whether it may be left behind. Undefined: it may not. */

@@ -1,8 +1,8 @@
 // Device one: a code for another device, and the confirmation.
 
-import { client, isGuest } from './client.js';
+import { ask, client, isGuest } from './client.js';
 import { loadDevices } from './devices.js';
-import { at, complain, moment, once, reveal, say } from './page.js';
+import { at, complain, moment, once, reveal, say, warn } from './page.js';
 import { partWith } from './watch.js';
 
 /** Milliseconds between two looks at whether the other device is in. */
@@ -59,8 +59,27 @@ async function waitFor(offer, signal) {
   }
 }
 
+/** Looks until the asking is over without an answer from here: by its time, or by another device that asked, too. */
+async function follow(found, signal) {
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, POLL));
+    if (signal.aborted || request !== found || !isGuest()) return;
+    const waiting = await client.handOff.list().catch((error) => {
+      if (!error.ended && !error.temporary) throw error;
+      return null;
+    });
+    if (signal.aborted || request !== found || !waiting) continue;
+    if (waiting.some(({ id }) => id === found.id)) continue;
+    reset();
+    return warn('Nobody was let in.', 'The code is over, or more than one device asked with it. Make a new one.');
+  }
+}
+
 function askedBy(found) {
   request = found;
+  stop.abort();
+  stop = new AbortController();
+  follow(found, stop.signal).catch(complain);
   at('hand-off-device').textContent = found.device ?? 'A device without a name';
   at('hand-off-check').value = found.check;
   at('hand-off-means').textContent =
@@ -71,25 +90,35 @@ function askedBy(found) {
 
 async function confirm() {
   const { id, mode, expires_at: until } = request;
-  const keys = new Set((await client.deviceKeys.list()).map((key) => key.thumbprint));
-  await client.handOff.confirm(id);
+  stop.abort();
+  const before = new Set(await sessions());
+  try {
+    await client.handOff.confirm(id);
+  } catch (error) {
+    // It is over; where the server could not be asked, it can be tried again.
+    if (!error.temporary) reset();
+    throw error;
+  }
   reset();
   say('Confirmed. The other device comes in.');
   if (mode === 'move') partWith('The guest went to your other device, as you wanted.');
   stop = new AbortController();
-  await arrival(keys, Date.parse(until), stop.signal);
+  await arrival(before, Date.parse(until), stop.signal);
 }
 
+/** The ids of all sessions: whoever comes in has one, by a key or by a cookie. */
+const sessions = async () => (await ask('GET', '/v1/me/sessions')).items.map(({ id }) => id);
+
 /** Looks until the other device is in, so that the lists show it; a guest that moved has ended here by then. */
-async function arrival(keys, until, signal) {
+async function arrival(before, until, signal) {
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, POLL));
     if (signal.aborted || !isGuest() || Date.now() > until) return;
-    const now = await client.deviceKeys.list().catch((error) => {
+    const now = await sessions().catch((error) => {
       if (!error.ended && !error.temporary) throw error;
       return null;
     });
-    if (now?.some((key) => !keys.has(key.thumbprint))) return loadDevices();
+    if (now?.some((id) => !before.has(id))) return loadDevices();
   }
 }
 

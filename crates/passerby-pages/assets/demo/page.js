@@ -78,7 +78,7 @@ export async function copy(text) {
     await navigator.clipboard.writeText(text);
     say('Copied.');
   } catch {
-    announce('bad', ['The browser does not let this page copy.', 'Mark the text and copy it by hand.']);
+    warn('The browser does not let this page copy.', 'Mark the text and copy it by hand.');
   }
 }
 
@@ -128,7 +128,8 @@ export function end(session) {
   return ends.length > 0 ? Math.min(...ends) : null;
 }
 
-export const short = (id) => (id.length > 10 ? `…${id.slice(-6)}` : id);
+/** The end of an id, not to be torn from its dots at the end of a line. */
+export const short = (id) => (id.length > 10 ? `…\u2060${id.slice(-6)}` : id);
 
 // ---- words ----------------------------------------------------------------------------------------------------------
 
@@ -145,6 +146,11 @@ function announce(kind, lines) {
 export function say(text) {
   announce('good', [text]);
   silence = setTimeout(quiet, 6000);
+}
+
+/** Says what did not come to be, though nothing failed. */
+export function warn(...lines) {
+  announce('bad', lines);
 }
 
 /** What the client itself finds, said to a person; the server brings words of its own. */

@@ -20,8 +20,9 @@ async function keep() {
   blame('display-name', 'profile-error');
   const changed = Object.entries(FIELDS).filter(([id]) => at(id).value !== at(id).defaultValue);
   if (changed.length === 0) return say('That is kept already.');
+  const typed = new Map(changed.map(([id]) => [id, at(id).value]));
   const operations = changed.map(([id, path]) => {
-    const { value } = at(id);
+    const value = typed.get(id);
     return value === '' ? { op: 'unset', path } : { op: 'set', path, value };
   });
   const saving = client.data.apply(operations);
@@ -31,6 +32,8 @@ async function keep() {
     say(`Kept: version ${version}.`);
   } catch (error) {
     if (error.status !== 400 && error.status !== 422) throw error;
+    // What was typed is not lost by being refused.
+    for (const [id, value] of typed) at(id).value = value;
     const [guilty] = changed.find(([, path]) => error.field.endsWith(path)) ?? changed[0];
     blame(guilty, 'profile-error', error.detail || error.message);
   }

@@ -24,7 +24,7 @@ export async function loadRecovery() {
   if (pending) {
     const who = pending.device ?? 'A device without a name';
     status.replaceChildren(element('strong', `${who} uses your words`), ' and would come in ', moment(pending.ready_at), '. If that is not you: ');
-    status.append(button('Stop it', 'Stop the recovery', stopRecovery, 'button small danger'));
+    status.append(button('Stop the recovery', 'Stop the recovery', stopRecovery, 'button small danger'));
   } else if (made) {
     status.replaceChildren('Words were made ', moment(made), '. New ones would end them.');
   } else {

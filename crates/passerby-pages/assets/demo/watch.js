@@ -1,7 +1,7 @@
 // The video, its counter, and who is here: the main thing.
 
 import { client } from './client.js';
-import { at, complain, element, hold, moment, passed, say, short, styled, words } from './page.js';
+import { at, complain, element, hold, moment, passed, reveal, say, short, styled, words } from './page.js';
 
 /** Pressed here, so that only this tab greets. */
 let pressed = false;
@@ -32,7 +32,8 @@ export function render() {
   const views = Number(client.data.peek('/views') ?? 0);
   const text = { loading: 'Looking…', nobody: 'Nobody yet', ended: 'A guest that ended' };
   // The forms for codes and words are at hand for nobody, and out of the way of somebody.
-  if (document.body.dataset.who !== status) at('bring').open = status !== 'guest';
+  const before = document.body.dataset.who;
+  if (before !== status) at('bring').open = status !== 'guest';
   document.body.dataset.who = status;
   for (const [id, shown] of [
     ['nobody', status === 'nobody'],
@@ -52,6 +53,8 @@ export function render() {
   at('pending').textContent = `${pending} on the way`;
   if (ended) {
     at('ended-why').textContent = farewell || words(ended).slice(0, 2).filter(Boolean).join(' ');
+    // It ends under somebody's eyes, who may have scrolled elsewhere.
+    if (before === 'guest') reveal('ended');
   }
   if (!user) return;
   at('guest-id').textContent = user.id;

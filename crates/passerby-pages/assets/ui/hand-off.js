@@ -199,7 +199,7 @@ async function warn(part) {
   const here = await whoIsHere();
   if (asking) asking.before = here;
   at(part).hidden = !here;
-  at(part).textContent = here ? `This browser is signed in as somebody already (…${here.slice(-6)}), who would be left behind here.` : '';
+  at(part).textContent = here ? `This browser is signed in as somebody already (…\u2060${here.slice(-6)}), who would be left behind here.` : '';
 }
 
 function begin() {

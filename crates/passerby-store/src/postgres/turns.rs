@@ -20,11 +20,11 @@ use super::{
     lists::item_kind,
     rows::{Param, bytes},
 };
-use crate::plan::{self, Before, ItemKey, Plan, whole_second};
+use crate::plan::{self, Before, ItemKey, Plan, Stay, whole_second};
 
 /// The sessions that a turn may change, locked in the order of their keys.
-const SESSIONS: &str = "SELECT id, ended_at FROM sessions
-    WHERE tenant=$1 AND user_id=$2 AND (id = ANY($3) OR ($4 AND ended_at IS NULL)) ORDER BY id FOR UPDATE";
+const SESSIONS: &str = "SELECT id, ended_at, key FROM sessions
+    WHERE tenant=$1 AND user_id=$2 AND (id = ANY($3) OR (ended_at IS NULL AND ($4 OR key = $5))) ORDER BY id FOR UPDATE";
 
 /// A user's items: under the user's lock nobody but a sweep changes them.
 const ITEMS: &str = "SELECT kind, id, revision, ends_at FROM items WHERE tenant=$1 AND user_id=$2";
@@ -40,17 +40,21 @@ pub(super) async fn turn(scene: Scene<'_>, turn: &Turn) -> Done {
     let [lock, sessions, items] = scene
         .prepare(["SELECT epoch, chosen_id FROM users WHERE tenant=$1 AND user_id=$2 FOR UPDATE", SESSIONS, ITEMS])
         .await?;
-    let (named, all) = plan::sessions_of(turn);
+    let plan::Concerned { named, all, by_key } = plan::sessions_of(turn);
     let named: Vec<Uuid> = named.into_iter().map(SessionId::uuid).collect();
+    let by_key = by_key.map(|key| &key[..]);
     let key: [Param<'_>; 2] = [&tenant.0, &id];
-    let asking: [Param<'_>; 4] = [&tenant.0, &id, &named, &all];
-    let sessions = if all || !named.is_empty() {
+    let asking: [Param<'_>; 5] = [&tenant.0, &id, &named, &all, &by_key];
+    let sessions = if all || by_key.is_some() || !named.is_empty() {
         Either::Left(db.query(&sessions, &asking))
     } else {
         Either::Right(ready(Ok(Vec::new())))
     };
-    let items =
-        if turn.items.is_empty() { Either::Right(ready(Ok(Vec::new()))) } else { Either::Left(db.query(&items, &key)) };
+    let items = if plan::asks_items(turn) {
+        Either::Left(db.query(&items, &key))
+    } else {
+        Either::Right(ready(Ok(Vec::new())))
+    };
     let ((), user, sessions, items) =
         try_join4(inserts::begin(db, begun), db.query_opt(&lock, &key), sessions, items).await?;
     let (mut before, mut chosen_id) = (Before::default(), None);
@@ -59,8 +63,9 @@ pub(super) async fn turn(scene: Scene<'_>, turn: &Turn) -> Done {
         chosen_id = row.try_get::<_, Option<&str>>(1)?.map(Into::into);
     }
     for row in &sessions {
-        let ended_at: Option<i64> = row.try_get(1)?;
-        before.sessions.insert(row.try_get::<_, Uuid>(0)?.into(), ended_at.map(Timestamp::from_millis));
+        let ended_at = row.try_get::<_, Option<i64>>(1)?.map(Timestamp::from_millis);
+        let key = row.try_get::<_, Option<&[u8]>>(2)?.and_then(|key| key.try_into().ok());
+        before.sessions.insert(row.try_get::<_, Uuid>(0)?.into(), Stay { ended_at, key });
     }
     for row in &items {
         before.items.insert(item_key(row)?, (row.try_get(2)?, Timestamp::from_millis(row.try_get(3)?)));

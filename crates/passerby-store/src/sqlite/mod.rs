@@ -185,7 +185,7 @@ impl Store for Sqlite {
     }
 
     fn spend(&self, tenant: TenantNo, proof: [u8; 32], ends_at: Timestamp) -> Wait<'_, Result<bool, StoreError>> {
-        now(if self.queue.is_open() { Ok(self.spent.spend(tenant, proof, ends_at)) } else { Err(closed()) })
+        now(if self.queue.is_open() { self.spent.spend(tenant, proof, ends_at) } else { Err(closed()) })
     }
 
     fn shares_spent(&self) -> bool {

@@ -15,7 +15,7 @@ use super::{
     error::Refused,
     lists::item_kind,
 };
-use crate::plan::{self, Before, ItemKey, Plan, whole_second};
+use crate::plan::{self, Before, ItemKey, Plan, Stay, whole_second};
 
 /// Reads what the user has, decides, writes.
 pub(super) fn turn(db: &Connection, tenant: TenantNo, turn: &Turn, at: Timestamp) -> Done {
@@ -31,12 +31,13 @@ fn before(db: &Connection, tenant: TenantNo, turn: &Turn) -> rusqlite::Result<Be
         .query_row(key, |r| r.get(0))
         .optional()?;
     let sessions = db
-        .prepare_cached("SELECT id, ended_at FROM sessions WHERE tenant=?1 AND user_id=?2")?
+        .prepare_cached("SELECT id, ended_at, key FROM sessions WHERE tenant=?1 AND user_id=?2")?
         .query_map(key, |r| {
-            Ok((SessionId::from_bytes(r.get(0)?), r.get::<_, Option<i64>>(1)?.map(Timestamp::from_millis)))
+            let ended_at = r.get::<_, Option<i64>>(1)?.map(Timestamp::from_millis);
+            Ok((SessionId::from_bytes(r.get(0)?), Stay { ended_at, key: r.get(2)? }))
         })?
         .collect::<Result<_, _>>()?;
-    let items = if turn.items.is_empty() { BTreeMap::new() } else { items_of(db, tenant, turn.user)? };
+    let items = if plan::asks_items(turn) { items_of(db, tenant, turn.user)? } else { BTreeMap::new() };
     Ok(Before { epoch, sessions, items })
 }
 

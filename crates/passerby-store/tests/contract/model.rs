@@ -191,6 +191,11 @@ impl Model {
         if let Some(by) = turn.by {
             self.alive(user, by).ok_or(CommitError::Gone)?;
         }
+        for (kind, seen) in &turn.counted {
+            if self.items.keys().filter(|(u, k, _)| *u == user && k == kind).count() != *seen {
+                return Err(CommitError::Moved);
+            }
+        }
         if turn.raise {
             self.raised(user, epoch, chosen_id, at);
         }
@@ -203,6 +208,18 @@ impl Model {
                     if let Some(until) = until {
                         self.mark(user, *session.as_bytes(), *until);
                     }
+                }
+            }
+            Ending::ByKey { key, but, also, mark_until } => {
+                let of_it = |s: &Session| s.key == Some(*key) || Some(s.id) == *also;
+                let all = self.sessions.iter_mut().filter(|((u, _), s)| *u == user && of_it(s) && Some(s.id) != *but);
+                let mut ended = Vec::new();
+                for (_, s) in all.filter(|(_, s)| s.ended_at.is_none()) {
+                    s.ended_at = Some(at);
+                    ended.push(s.id);
+                }
+                for (id, until) in ended.iter().filter_map(|id| Some((id, (*mark_until)?))) {
+                    self.mark(user, *id.as_bytes(), until);
                 }
             }
             Ending::All { but } => {

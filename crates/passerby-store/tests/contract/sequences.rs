@@ -67,15 +67,30 @@ fn turn(step: &Step, t: &Tenant, model: &Model) -> Turn {
     turn.end = match ends / 4 % 6 {
         0 => Ending::All { but: flag.then_some(session) },
         1 | 2 => Ending::Some(vec![(session, flag.then_some(until)), (other(n), Some(until))]),
+        3 => Ending::ByKey {
+            key: [binds % 2; 32],
+            but: flag.then_some(session),
+            also: (binds % 3 == 0).then(|| other(n)),
+            mark_until: (binds % 5 == 0).then_some(until),
+        },
         _ => Ending::Some(Vec::new()),
     };
+    // what was seen, and now and then what was not
+    turn.counted = (opens % 5 == 0)
+        .then(|| {
+            let kind = KINDS[usize::from(n % 4)];
+            let there = model.items.keys().filter(|(u, k, _)| *u == user && *k == kind).count();
+            (kind, there + usize::from(item % 8 == 0))
+        })
+        .into_iter()
+        .collect();
     turn.open = (opens % 3 == 0).then(|| {
         let mut opened = t.session();
         opened.id = other(opens / 3);
-        opened.key = flag.then_some([opens; 32]);
+        opened.key = flag.then_some([opens % 2; 32]);
         Box::new(opened)
     });
-    turn.bind = (opens / 64 == 3).then(|| (other(n), flag.then_some([binds; 32]), flag));
+    turn.bind = (opens / 64 == 3).then(|| (other(n), flag.then_some([binds % 2; 32]), flag));
     for (nth, choice) in [binds, item].into_iter().enumerate() {
         let (kind, id) = (KINDS[usize::from(choice % 4)], [(n + nth as u8) % 4; 32]);
         let there = model.items.get(&(user, kind, id)).map(|i| i.revision + i32::from(choice % 32 == 0));

@@ -37,6 +37,22 @@ const ROUTES: &[(&str, &str)] = &[
     ("POST", "/v1/api-keys"),
     ("PATCH", "/v1/api-keys/x"),
     ("POST", "/v1/api-keys/x/rotate"),
+    ("GET", "/v1/me/device-keys"),
+    ("POST", "/v1/me/device-keys"),
+    ("PATCH", "/v1/me/device-keys/x"),
+    ("DELETE", "/v1/me/device-keys/x?force=perhaps"),
+    ("GET", "/v1/me/notices"),
+    ("POST", "/v1/me/hand-off"),
+    ("GET", "/v1/me/hand-off"),
+    ("DELETE", "/v1/me/hand-off"),
+    ("POST", "/v1/me/hand-off/%FF/confirm"),
+    ("POST", "/v1/guests/hand-off"),
+    ("POST", "/v1/me/recovery-code"),
+    ("GET", "/v1/me/recovery"),
+    ("DELETE", "/v1/me/recovery"),
+    ("POST", "/v1/guests/recover"),
+    ("DELETE", "/v1/me/sessions"),
+    ("GET", "/v1/epochs?since=x"),
 ];
 
 #[derive(Debug, Clone)]
@@ -120,6 +136,11 @@ fn known_shape() -> impl Strategy<Value = Value> {
         "scopes",
         "permissions",
         "expires_at",
+        "code",
+        "device",
+        "mode",
+        "bind_tokens",
+        "overlap",
     ];
     let list = prop::collection::vec((prop::sample::select(members.to_vec()), json_value()), 0..6);
     (list, prop::bool::weighted(0.8)).prop_map(|(list, with_client)| {
@@ -233,7 +254,7 @@ fn check(shot: &Shot, answer: &Answer) {
 fn contents(path: &str) -> String {
     let db = rusqlite::Connection::open(path).unwrap();
     let mut all = String::new();
-    for table in ["users", "sessions", "api_keys", "epochs"] {
+    for table in ["users", "sessions", "api_keys", "epochs", "items", "look_ups"] {
         let mut statement = db.prepare(&format!("select * from {table}")).unwrap();
         let columns = statement.column_count();
         let mut rows = statement.query([]).unwrap();
@@ -300,9 +321,18 @@ fn hostile_input_never_breaks_the_house() {
 fn headers_that_are_not_text_are_refused_not_fatal() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let app = runtime.block_on(TestApp::new(Engine::Sqlite));
-    for name in
-        ["authorization", "cookie", "origin", "if-match", "idempotency-key", "content-type", "x-forwarded-for", "host"]
-    {
+    for name in [
+        "authorization",
+        "cookie",
+        "origin",
+        "if-match",
+        "idempotency-key",
+        "content-type",
+        "x-forwarded-for",
+        "host",
+        "dpop",
+        "last-event-id",
+    ] {
         for value in ["\u{e9}\u{ff}", "Bearer \u{fc}", "passerby_session=\u{fc}"] {
             for (method, path) in ROUTES {
                 let answer = runtime.block_on(app.call(method, path).header(name, value).send());

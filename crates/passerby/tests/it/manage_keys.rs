@@ -36,7 +36,7 @@ async fn taken(app: &TestApp, key: &str) -> bool {
 }
 
 on_both! {
-    async fn line_7_a_text_is_shown_once_and_kept_as_a_hash(engine) {
+    async fn line_07_a_text_is_shown_once_and_kept_as_a_hash(engine) {
         let app = TestApp::new(engine).await;
         let body = json!({"name": "shop", "scopes": ["users:read"], "permissions": [{"path": "/", "methods": ["GET"]}], "expires_at": "2030-01-31T00:00:00+01:00"});
         let answer = make(&app, ROOT, &body).await.expect(201).json();

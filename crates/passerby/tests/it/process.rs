@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsStr,
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
@@ -14,30 +15,52 @@ use std::{
     time::{Duration, Instant},
 };
 
+use passerby::ports::SystemClock;
+use passerby_core::port::Clock as _;
+use passerby_jose::{b64, sha256};
 use serde_json::{Value, json};
 
-use crate::on_both;
+use crate::{keys::DeviceKey, on_both};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_passerby");
 
-fn contract_file() -> PathBuf {
+pub fn contract_file() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/contract/passerby.toml")
 }
 
 /// An HTTP client; the TLS provider is the process's.
-fn client() -> reqwest::Client {
+pub fn client() -> reqwest::Client {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     reqwest::Client::new()
 }
 
-struct Server {
+/// A proof of a key for a running server, by the system's clock.
+pub fn live_proof(key: &DeviceKey, nonce: &str, method: &str, path: &str, token: Option<&str>) -> String {
+    let mut jti = [0; 16];
+    passerby_jose::fill_random(&mut jti).unwrap();
+    let mut claims = json!({
+        "jti": b64::encode(&jti), "htm": method, "htu": format!("http://localhost:9011{path}"),
+        "iat": SystemClock::default().now().seconds(), "nonce": nonce,
+    });
+    if let Some(token) = token {
+        claims["ath"] = b64::encode(&sha256(token.as_bytes())).into();
+    }
+    key.sign(&key.header(), &claims)
+}
+
+pub struct Server {
     child: Child,
     port: u16,
 }
 
 impl Server {
-    async fn start(folder: &std::path::Path, database: &str, port: u16) -> Self {
-        let mut child = Command::new(BINARY)
+    pub async fn start(folder: &std::path::Path, database: &str, port: u16) -> Self {
+        Self::start_of(BINARY.as_ref(), folder, database, port).await
+    }
+
+    /// Another build of the program.
+    pub async fn start_of(binary: &OsStr, folder: &std::path::Path, database: &str, port: u16) -> Self {
+        let mut child = Command::new(binary)
             .current_dir(folder)
             .args(["serve", "--config"])
             .arg(contract_file())
@@ -64,7 +87,7 @@ impl Server {
         server
     }
 
-    fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
@@ -77,7 +100,7 @@ impl Server {
         assert!(done.success());
     }
 
-    fn kill(mut self) {
+    pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }

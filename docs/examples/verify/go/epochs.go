@@ -81,6 +81,9 @@ func (e *Epochs) take(epochs []entry) {
 }
 
 func (e *Epochs) isDead(claims *Claims) bool {
+	if claims.SessionID == "" { // a client's own token: its sub is no user's
+		return false
+	}
 	e.lock.RLock()
 	defer e.lock.RUnlock()
 	for _, prefix := range []string{"", "anon@", "anon|"} {

@@ -163,7 +163,8 @@ export class Epochs {
   }
 
   /** Whether the token was issued under an epoch that has ended. */
-  isDead({ sub, epoch = 0 }) {
+  isDead({ sub, sid, epoch = 0 }) {
+    if (sid === undefined) return false; // a client's own token: its sub is no user's
     return [sub, sub.replace(/^anon[@|]/, '')].some((user) => epoch < (this.#raised.get(user)?.epoch ?? 0));
   }
 }

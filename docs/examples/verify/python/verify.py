@@ -202,6 +202,8 @@ class Epochs:
 
     def is_dead(self, claims):
         """Whether the token was issued under an epoch that has ended."""
+        if "sid" not in claims:
+            return False  # a client's own token: its sub is no user's
         sub = claims["sub"]
         users = {sub, sub.removeprefix("anon@"), sub.removeprefix("anon|")}
         return any(claims.get("epoch", 0) < self.raised.get(user, (0, 0))[0] for user in users)

@@ -70,12 +70,11 @@ export class Server {
   accessLife = 15 * MINUTE;
   sessionLife = 30 * DAY;
   recoveryWait = 0;
-  /** Knows `create: false`. */
-  asksBeforeCreating = true;
   keepsCookies = true;
   /**
-   * `(request) => …`: what happens to a request. `'lost'`: it never arrives; `'cut'`: its answer does not; `'hung'`:
-   * nothing comes; or an answer.
+   * `(request) => …`: what happens to a request. `'lost'`: it never arrives; `'cut'`: its answer does not, but for a
+   * cookie; `'swallowed'`: nothing of its answer does; `'hung'`: nothing comes; `'twice'`: the browser repeats it by
+   * itself, and the second answer arrives; or an answer.
    */
   fault = () => undefined;
   /** What was answered: `{ method, path, status, code, body, headers }`. */
@@ -108,8 +107,9 @@ export class Server {
       this.log.push({ method: request.method, path: new URL(request.url).pathname, status: fault.status });
       return fault;
     }
-    const answer = await this.#answer(request, jar);
-    if (fault === 'cut') throw TypeError('fetch failed');
+    if (fault === 'twice') await this.#answer(request.clone(), new Map(jar));
+    const answer = await this.#answer(request, fault === 'swallowed' ? new Map(jar) : jar);
+    if (fault === 'cut' || fault === 'swallowed') throw TypeError('fetch failed');
     return answer;
   }
 
@@ -327,7 +327,7 @@ export class Server {
       const made = this.creations.get(idempotent);
       if (made.written !== written) refuse(422, 'idempotency_mismatch');
       user = this.users.get(made.id);
-    } else if (body.create === false && this.asksBeforeCreating) refuse(409, 'guest_ended');
+    } else if (body.create === false) refuse(409, 'guest_ended');
     const created = !user;
     if (created) {
       user = { id: randomUUID(), data: body.data ?? {}, version: 1, created: this.now(), entry: body.entry };
