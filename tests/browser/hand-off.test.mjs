@@ -315,7 +315,7 @@ test('a recovery that waits: shown to whoever is signed in, who can stop it', as
   await press(first, 'words-done');
   const second = await open(await visitor(t, { expected: [400, 409] }), waiting);
   await recover(second, words);
-  await second.locator('#words-error', { hasText: 'Ask again then' }).waitFor();
+  await second.locator('#words-told', { hasText: 'Ask again then' }).waitFor();
   await nobody(second);
   await shot(second, 'recovery-waiting', { fullPage: true });
   await first.reload();
@@ -341,8 +341,8 @@ test('a recovery that waits and is not stopped: the same words bring the guest w
   const words = await newWords(first);
   const second = await open(await visitor(t), waiting);
   await recover(second, words);
-  const error = second.locator('#words-error', { hasText: 'Ask again then' });
-  await error.waitFor();
+  const told = second.locator('#words-told', { hasText: 'Ask again then' });
+  await told.waitFor();
   const other = await ask('recover', { code: words }, waiting);
   assert.deepEqual([other.status, other.code], [409, 'recovery_pending'], 'nobody else comes in by them meanwhile');
   const done = second.locator('#new-words');
@@ -379,6 +379,29 @@ test('the hosted page by its link: digits, confirmation, signed in', async (t) =
   const [cookie] = await context.cookies();
   assert.ok(cookie.httpOnly, 'no script can read the cookie');
   await first.locator('#sessions', { hasText: 'By cookie' }).waitFor();
+});
+
+test('the hosted page when answers get lost: asked for again, they are given again', async (t) => {
+  await forgive();
+  const { page: first, id } = await host(t);
+  const { ui } = await offer(first);
+  const context = await visitor(t, { expected: [0] });
+  const page = await context.newPage();
+  const lost = new Set();
+  await page.route('**/v1/guests/hand-off', async (route) => {
+    const answer = await route.fetch();
+    const what = (await answer.json()).status ?? 'done';
+    if (lost.has(what)) return route.fulfill({ response: answer });
+    lost.add(what);
+    return route.abort();
+  });
+  await page.goto(world.origin + ui);
+  await press(page, 'offered-go');
+  await compare(first, page, 'check');
+  await press(first, 'hand-off-confirm');
+  await shown(page, 'done');
+  assert.deepEqual([...lost], ['waiting', 'done']);
+  assert.equal(await cookieOf(context), id);
 });
 
 test('the hosted page on a device that has a guest: named first, and kept until the confirmation', async (t) => {

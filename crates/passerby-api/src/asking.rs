@@ -41,6 +41,8 @@ impl Wanted<'_> {
     pub(crate) fn asking<'s>(
         &'s self,
         authorization: &'s Authorization<'_>,
+        idempotency_key: Option<&'s str>,
+        body: &'s [u8],
         path: &'static str,
     ) -> Result<Asking<'s>, Problem> {
         let named = Named {
@@ -61,6 +63,8 @@ impl Wanted<'_> {
             bind_tokens: self.bind_tokens == Some(true),
             audience: audience(self.audience.as_ref(), self.resource.as_ref())?,
             scope: self.scope.as_deref(),
+            idempotency_key,
+            body,
         })
     }
 }

@@ -13,12 +13,24 @@ use passerby_http::{
 };
 use serde::Deserialize;
 
-use crate::schema::{DeviceKey, DeviceKeyName, DeviceKeys, Notices, ProblemDetails};
+use crate::{
+    manager::present,
+    schema::{DeviceKey, DeviceKeyName, DeviceKeys, NewDeviceKey, Notices, ProblemDetails},
+};
 
 #[derive(Default, Deserialize)]
 struct Named<'a> {
     #[serde(borrow)]
     name: Option<json::Text<'a>>,
+    #[serde(borrow)]
+    proof: Option<json::Text<'a>>,
+}
+
+#[derive(Deserialize)]
+#[expect(clippy::option_option, reason = "absent leaves the name, null takes it away")]
+struct Renamed<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    name: Option<Option<json::Text<'a>>>,
 }
 
 /// Whether the last way in may go.
@@ -75,8 +87,8 @@ pub(crate) async fn list(State(app): State<App>, visit: Visit, request: Request)
     path = "/v1/me/device-keys",
     operation_id = "addDeviceKey",
     tag = "Ways in",
-    params(("DPoP" = String, Header, description = "A proof (RFC 9449) made with the key to be added")),
-    request_body(content = DeviceKeyName, description = "May be left out"),
+    params(("DPoP" = String, Header, description = "A proof (RFC 9449) made with the key to be added; with a token that is bound to another key: that key's proof, and the new key's as `proof` in the body")),
+    request_body(content = NewDeviceKey, description = "May be left out"),
     responses(
         (status = 201, description = "Added", body = DeviceKey),
         (status = 200, description = "It was there", body = DeviceKey),
@@ -92,7 +104,8 @@ pub(crate) async fn add(State(app): State<App>, visit: Visit, request: Request) 
     let access = visit.access(&app, &parts, &authorization)?;
     let body = app.optional_json_body(&parts.headers, body).await?;
     let named: Named<'_> = if body.is_empty() { Named::default() } else { json::parse(&body)? };
-    let added = app.core().add_device_key(&visit.caller(&app, &parts), &access, named.name.as_deref()).await?;
+    let (name, proof) = (named.name.as_deref(), named.proof.as_deref());
+    let added = app.core().add_device_key(&visit.caller(&app, &parts), &access, name, proof).await?;
     let mut out = Out::with_capacity(240);
     write(&mut out, &added.key);
     Ok(out.answer(if added.added { StatusCode::CREATED } else { StatusCode::OK }))
@@ -124,10 +137,11 @@ pub(crate) async fn name(
     let authorization = Authorization::read(&parts.headers)?;
     let access = visit.access(&app, &parts, &authorization)?;
     let body = app.json_body(&parts.headers, body).await?;
-    let named: Named<'_> = json::parse(&body)?;
+    let renamed: Renamed<'_> = json::parse(&body)?;
+    let name = renamed.name.as_ref().map(Option::as_deref);
     let thumbprint = thumbprint.map_or_else(|_| String::new(), |Path(t)| t);
     let caller = visit.caller(&app, &parts);
-    let key = app.core().name_device_key(&caller, &access, &thumbprint, named.name.as_deref()).await?;
+    let key = app.core().name_device_key(&caller, &access, &thumbprint, name).await?;
     let mut out = Out::with_capacity(240);
     write(&mut out, &key);
     Ok(out.answer(StatusCode::OK))

@@ -9,7 +9,7 @@ use passerby_core::hand_off::{HandOffAnswer, HandOffMode};
 use passerby_http::{
     App, Authorization, Problem, Visit,
     answer::{self, Out},
-    json,
+    idempotency_key, json,
 };
 use serde::Deserialize;
 
@@ -165,7 +165,11 @@ pub(crate) async fn confirm(
     path = "/v1/guests/hand-off",
     operation_id = "takeHandOff",
     tag = "Guests",
-    params(("DPoP" = Option<String>, Header, description = "A proof; its key becomes a device key of the guest")),
+    params(
+        ("DPoP" = Option<String>, Header, description = "A proof; its key becomes a device key of the guest"),
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "22 to 255 characters; a repeat with the same body gives the same session"),
+    ),
     request_body = Asking,
     responses(
         (status = 200, description = "`status: waiting`, or the guest", body = WaitingOrGuest),
@@ -182,7 +186,7 @@ pub(crate) async fn take(State(app): State<App>, visit: Visit, request: Request)
     let authorization = Authorization::read(&parts.headers)?;
     let body = app.json_body(&parts.headers, body).await?;
     let wanted: Wanted<'_> = json::parse(&body)?;
-    let asking = wanted.asking(&authorization, PATH)?;
+    let asking = wanted.asking(&authorization, idempotency_key(&parts.headers)?, &body, PATH)?;
     let taken = app.core().take_hand_off(&visit.caller(&app, &parts), asking).await;
     match taken.map_err(|e| refusal(e, &authorization))? {
         HandOffAnswer::Waiting { id, check, expires_at } => {

@@ -1,7 +1,7 @@
 //! Recovery codes: `/v1/me/recovery-code` and `/v1/me/recovery` in a session, `/v1/guests/recover` without one.
 
 use axum::{
-    extract::{Request, State},
+    extract::{Query, Request, State, rejection::QueryRejection},
     response::Response,
 };
 use http::StatusCode;
@@ -9,12 +9,13 @@ use passerby_core::recovery::{RecoveryAnswer, RecoveryState};
 use passerby_http::{
     App, Authorization, Problem, Visit,
     answer::{self, Out},
-    json,
+    idempotency_key, json,
 };
 
 use crate::{
     asking::Wanted,
     client::refusal,
+    device_keys::Force,
     schema::{Asking, ProblemDetails, RecoveredGuest, Recovery, RecoveryCode, WaitingRecovery},
     view,
 };
@@ -73,23 +74,33 @@ pub(crate) async fn get(State(app): State<App>, visit: Visit, request: Request) 
 
 /// Cancel a recovery, or remove the code
 ///
-/// A recovery that waits ends, and its code with it: whoever began it knows the code.
+/// A recovery that waits ends, and its code with it: whoever began it knows the code. A code that nobody uses and that is
+/// the guest's last lasting way in stays without `force`.
 #[utoipa::path(
     delete,
     path = "/v1/me/recovery",
     operation_id = "cancelRecovery",
     tag = "Ways in",
+    params(("force" = Option<bool>, Query, description = "Remove it even where it is the last lasting way in")),
     responses(
         (status = 204, description = "There is no code any more"),
+        (status = 400, description = "`force` is neither true nor false", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 409, description = "`last_way_in`", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 401, description = "No credential, or a broken or ended one", body = ProblemDetails, content_type = "application/problem+json"),
     ),
     security(("bearer" = []), ("dpop" = []), ("cookie" = []))
 )]
-pub(crate) async fn cancel(State(app): State<App>, visit: Visit, request: Request) -> Result<Response, Problem> {
+pub(crate) async fn cancel(
+    State(app): State<App>,
+    visit: Visit,
+    force: Result<Query<Force>, QueryRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let authorization = Authorization::read(&parts.headers)?;
     let access = visit.access(&app, &parts, &authorization)?;
-    app.core().cancel_recovery(&visit.caller(&app, &parts), &access).await?;
+    let force = Force::read(force)?;
+    app.core().cancel_recovery(&visit.caller(&app, &parts), &access, force).await?;
     Ok(answer::empty(StatusCode::NO_CONTENT))
 }
 
@@ -103,7 +114,11 @@ pub(crate) async fn cancel(State(app): State<App>, visit: Visit, request: Reques
     path = "/v1/guests/recover",
     operation_id = "recover",
     tag = "Guests",
-    params(("DPoP" = Option<String>, Header, description = "A proof; its key becomes the guest's only device key")),
+    params(
+        ("DPoP" = Option<String>, Header, description = "A proof; its key becomes the guest's only device key"),
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "22 to 255 characters; a repeat with the same body gives the same session, and another successor of the code"),
+    ),
     request_body = Asking,
     responses(
         (status = 200, description = "The guest", body = RecoveredGuest),
@@ -121,7 +136,7 @@ pub(crate) async fn recover(State(app): State<App>, visit: Visit, request: Reque
     let authorization = Authorization::read(&parts.headers)?;
     let body = app.json_body(&parts.headers, body).await?;
     let wanted: Wanted<'_> = json::parse(&body)?;
-    let asking = wanted.asking(&authorization, PATH)?;
+    let asking = wanted.asking(&authorization, idempotency_key(&parts.headers)?, &body, PATH)?;
     let answer = app.core().recover(&visit.caller(&app, &parts), asking).await;
     match answer.map_err(|e| refusal(e, &authorization))? {
         RecoveryAnswer::Waiting { id, ready_at } => {

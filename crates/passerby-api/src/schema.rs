@@ -328,6 +328,17 @@ pub(crate) struct DeviceKeys {
     cursor: Option<String>,
 }
 
+/// A device key to be added.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the wire")]
+pub(crate) struct NewDeviceKey {
+    /// Absent or empty: no name.
+    #[schema(max_length = 64)]
+    name: Option<String>,
+    /// The new key's proof for this request (RFC 9449), where the `DPoP` header carries the proof of the access token's key.
+    proof: Option<String>,
+}
+
 /// How a device key is to be named.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the wire")]

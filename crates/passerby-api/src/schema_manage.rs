@@ -78,7 +78,7 @@ pub(crate) struct UserPatch {
 /// A user's epoch after it was raised.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the wire")]
-pub(crate) struct RaisedEpoch {
+pub(crate) struct EpochFromNowOn {
     /// Tokens with a lower one are void.
     epoch: i32,
 }

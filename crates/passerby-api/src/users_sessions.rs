@@ -13,7 +13,7 @@ use passerby_http::{
 use crate::{
     manager::{in_path, manager},
     schema::{self, ProblemDetails},
-    schema_manage::RaisedEpoch,
+    schema_manage::EpochFromNowOn,
     view,
 };
 
@@ -102,7 +102,7 @@ pub(crate) async fn end(
     tag = "Users",
     params(("id" = String, Path, description = "The user's id")),
     responses(
-        (status = 200, description = "The epoch from now on", body = RaisedEpoch),
+        (status = 200, description = "The epoch from now on", body = EpochFromNowOn),
         (status = 401, description = "No API key, or one that is unknown, expired or another tenant's", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 403, description = "`insufficient_scope`", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 404, description = "No stored user of the tenant", body = ProblemDetails, content_type = "application/problem+json"),

@@ -10,6 +10,7 @@ use crate::{
     client::{Grant, KnownClient, grant},
     device::checked_name,
     dpop::Thumbprint,
+    guest::CreationKey,
     hold::{Held, Proven},
     id::UserId,
     model::{Item, LookUpKind, Session, SessionKind, Standing},
@@ -35,6 +36,10 @@ pub struct Asking<'a> {
     pub audience: Option<&'a str>,
     /// Its scopes.
     pub scope: Option<&'a str>,
+    /// `Idempotency-Key`, as sent: with it a lost answer can be asked for again.
+    pub idempotency_key: Option<&'a str>,
+    /// The whole body, which the key is bound to.
+    pub body: &'a [u8],
 }
 
 opaque_debug!(Asking<'_>);
@@ -46,6 +51,9 @@ pub(crate) struct Asker {
     pub(crate) id: Box<str>,
     /// The key that was shown; then it alone tells the asker.
     pub(crate) jkt: Option<Box<str>>,
+    /// The hash of the `Idempotency-Key`, by which the asker is known as well: the answer with `id` may have been lost.
+    #[serde(default)]
+    pub(crate) request: Option<Box<str>>,
     pub(crate) device: Option<Box<str>>,
     /// Milliseconds.
     pub(crate) at: i64,
@@ -57,7 +65,11 @@ impl Asker {
         match (&self.jkt, &asking.key) {
             (Some(jkt), Some(key)) => **jkt == b64::encode(key),
             (Some(_), None) => false,
-            (None, _) => asking.request.id.is_some_and(|id| same(id.as_bytes(), self.id.as_bytes())),
+            (None, _) => {
+                let by_request = asking.request_key.map(|key| b64::encode(&key.hash));
+                asking.request.id.is_some_and(|id| same(id.as_bytes(), self.id.as_bytes()))
+                    || by_request.is_some_and(|hash| self.request.as_deref() == Some(&*hash))
+            }
         }
     }
 }
@@ -70,6 +82,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) bound: bool,
     pub(crate) device: Option<Box<str>>,
     pub(crate) grant: Grant,
+    /// By which the answer can be asked for again.
+    pub(crate) request_key: Option<CreationKey>,
 }
 
 /// A code that is there and alive.
@@ -106,7 +120,8 @@ impl Passerby {
         let bound = known.binding(request.bind_tokens, key, request.session_type)?.is_some();
         let device = checked_name(request.device, "/device")?;
         let grant = grant(&known.tenant, &known.client, request.audience, request.scope, true)?;
-        Ok(Asked { known, request, key, bound, device, grant })
+        let request_key = request.idempotency_key.map(|k| self.creation_key(&known, k, request.body)).transpose()?;
+        Ok(Asked { known, request, key, bound, device, grant, request_key })
     }
 
     /// Finds what a code opens. Every guess counts until it was right.
@@ -169,9 +184,18 @@ impl Passerby {
         Ok(Asker {
             id: b64::encode(&id).into(),
             jkt: asked.key.as_ref().map(|k| b64::encode(k).into()),
+            request: asked.request_key.map(|key| b64::encode(&key.hash).into()),
             device: asked.device.clone(),
             at: now.millis(),
         })
+    }
+
+    /// The session that a code opened before, by the same `Idempotency-Key`.
+    pub(crate) async fn opened_before(&self, asked: &Asked<'_>, now: Timestamp) -> Result<Option<Held>, Error> {
+        match &asked.request_key {
+            Some(key) => self.held_by_key(&asked.known, key, Proven::Key(asked.key), now).await,
+            None => Ok(None),
+        }
     }
 
     /// The session that a code opened although the commit's answer was lost; `None`: it was somebody else's.

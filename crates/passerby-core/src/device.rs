@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Code, Error, Timestamp,
-    caller::{Access, Caller},
+    caller::{Access, Caller, ProofClaim},
     dpop::Thumbprint,
     hold::{Held, Proven, Row},
     id::{ClientNo, SessionId, TenantNo, UserId},
@@ -168,7 +168,8 @@ impl Passerby {
         views_of(&held, &items)
     }
 
-    /// Adds the key whose proof comes along; it opens the guest from here on.
+    /// Adds the key whose proof comes along; it opens the guest from here on. `proof`: the new key's, where the request's
+    /// own is that of the key to which the caller's token is bound.
     ///
     /// # Errors
     /// [`Code::InvalidDpopProof`] without a proof, [`Code::DeviceKeyTaken`] for another guest's key,
@@ -178,10 +179,24 @@ impl Passerby {
         caller: &Caller<'_>,
         access: &Access<'_>,
         name: Option<&str>,
+        proof: Option<&str>,
     ) -> Result<AddedKey, Error> {
         let now = self.now();
         let name = checked_name(name, "/name")?;
         let (held, key) = self.hold_with_key(caller, access, now).await?;
+        let key = match (proof, &caller.proof) {
+            (Some(proof), Some(own)) => {
+                let claim = ProofClaim { jwt: Some(proof), ..own.clone() };
+                let proven = self.check_proof(&claim, &held.tenant, None, now).await;
+                Some(proven.map_err(|e| Error { field: Some("/proof".into()), ..e })?)
+            }
+            (Some(_), None) => {
+                let detail =
+                    "Without a token that is bound to another key the new key's proof goes into the DPoP header.";
+                return Err(Error::at(Code::InvalidValue, "/proof", detail));
+            }
+            (None, _) => key,
+        };
         let key = key.ok_or_else(|| Error {
             token_shown: access.token.is_some(),
             ..Error::at(Code::InvalidDpopProof, "DPoP", "Show a proof made with the key that is to be added.")
@@ -273,7 +288,7 @@ impl Passerby {
         Ok(())
     }
 
-    /// Names a device key of the caller.
+    /// Names a device key of the caller. `name`: `None` leaves it as it is, `Some(None)` takes it away.
     ///
     /// # Errors
     /// [`Code::NotFound`]; [`Code::InvalidValue`] for the name; as for [`Passerby::me`].
@@ -282,14 +297,15 @@ impl Passerby {
         caller: &Caller<'_>,
         access: &Access<'_>,
         thumbprint: &str,
-        name: Option<&str>,
+        name: Option<Option<&str>>,
     ) -> Result<DeviceKeyView, Error> {
         let now = self.now();
         let mut held = self.hold_caller(caller, access, now).await?;
-        let name = checked_name(name, "/name")?;
+        let name = name.map(|name| checked_name(name, "/name")).transpose()?;
         for _ in 0..TRIES {
             let (item, mut key) = self.find_key(&held, thumbprint).await?;
-            key.name.clone_from(&name);
+            let Some(name) = &name else { return Ok(view_of(&held, &key)) };
+            key.name.clone_from(name);
             let mut turn = Turn::of(held.user, held.epoch);
             turn.by = Some(held.session);
             turn.items.push(ItemChange::Put {

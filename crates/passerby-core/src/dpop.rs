@@ -116,7 +116,7 @@ impl Passerby {
     }
 
     /// Every check of RFC 9449 section 4.3, the cheap ones first.
-    async fn check_proof(
+    pub(crate) async fn check_proof(
         &self,
         claim: &ProofClaim<'_>,
         tenant: &Tenant,

@@ -56,6 +56,9 @@ struct Kept {
     /// Two digits that both devices show.
     check: Option<u8>,
     confirmed: bool,
+    /// Another device asked: it is over, and the first one is told so.
+    #[serde(default)]
+    cancelled: bool,
 }
 
 /// A code that was just made.
@@ -157,8 +160,14 @@ impl Passerby {
         for _ in 0..TRIES {
             let code = fresh_code()?;
             let id = self.hand_off_hash(held.tenant.no, code)?;
-            let kept =
-                Kept { mode, session: held.session.to_string().into(), asker: None, check: None, confirmed: false };
+            let kept = Kept {
+                mode,
+                session: held.session.to_string().into(),
+                asker: None,
+                check: None,
+                confirmed: false,
+                cancelled: false,
+            };
             let item = Item { kind: ItemKind::HandOff, id, revision: 1, ends_at, body: body(&kept) };
             let mut turn = Turn::of(held.user, held.epoch);
             turn.by = Some(held.session);
@@ -189,7 +198,7 @@ impl Passerby {
     async fn own_hand_off(&self, held: &Held, now: Timestamp) -> Result<Option<(Item, Kept)>, Error> {
         for item in self.store.items(held.tenant.no, held.user, Some(ItemKind::HandOff)).await? {
             let kept: Kept = read_body(&item)?;
-            if item.ends_at > now && *kept.session == held.session.to_string() {
+            if item.ends_at > now && !kept.cancelled && *kept.session == held.session.to_string() {
                 return Ok(Some((item, kept)));
             }
         }
@@ -275,13 +284,20 @@ impl Passerby {
         let now = self.now();
         let asked = self.asked(caller, request, now).await?;
         let tenant = asked.known.tenant.no;
+        if let Some(held) = self.opened_before(&asked, now).await? {
+            return Ok(HandOffAnswer::Done(Box::new(self.let_in(&asked, &held, now)?)));
+        }
         let hash = normal(request.code).map(|code| self.hand_off_hash(tenant, code)).transpose()?;
         let session = self.new_session(&asked.known, asked.key, asked.bound, request.session_type, now);
         let mut tried = None;
         for _ in 0..TRIES {
             let good = match self.good_code(caller, &asked.known, LookUpKind::HandOff, hash, now).await {
-                Err(e) if e.code == Code::InvalidCode && tried.is_some() => {
-                    let held = self.opened(&asked, tried, &session, now).await?.ok_or(e)?;
+                // spent, perhaps by this very request
+                Err(e) if e.code == Code::InvalidCode && (tried.is_some() || asked.request_key.is_some()) => {
+                    let held = match self.opened(&asked, tried, &session, now).await? {
+                        Some(held) => held,
+                        None => self.opened_before(&asked, now).await?.ok_or(e)?,
+                    };
                     return Ok(HandOffAnswer::Done(Box::new(self.let_in(&asked, &held, now)?)));
                 }
                 good => good?,
@@ -301,9 +317,13 @@ impl Passerby {
                     turn.items.push(put(&good.item, &kept));
                     (turn, Some(waiting(&asker, kept.check, &good.item)))
                 }
+                Some(asker) if kept.cancelled => {
+                    return Err(if asker.is(&asked) { cancelled() } else { wrong_code() });
+                }
                 Some(asker) if !asker.is(&asked) => {
+                    kept.cancelled = true;
                     let mut turn = Turn::of(maker.user, maker.epoch);
-                    turn.items.push(removed(&good.item));
+                    turn.items.push(put(&good.item, &kept));
                     turn.items.extend(self.told(
                         &good.items,
                         NoticeKind::HandOffCancelled,
@@ -324,10 +344,6 @@ impl Passerby {
             };
             match self.commit(tenant, None, Act::Turn(Box::new(turn))).await {
                 Ok(_) => {
-                    let cancelled = || {
-                        let detail = "Another device asked with this code; the hand-off is cancelled. Make a new code.";
-                        Error::at(Code::HandOffCancelled, "/code", detail)
-                    };
                     return answer.ok_or_else(cancelled);
                 }
                 Err(CommitError::Moved) => {}
@@ -385,15 +401,18 @@ impl Passerby {
             turn.items.push(ItemChange::Put { item, was: None });
             turn.look_ups.push(look_up);
         }
+        turn.look_ups.extend(asked.request_key.map(|key| key.row(&asked.known, maker.user, id, now)));
         turn.items.extend(self.told(&good.items, NoticeKind::HandOffCompleted, device.as_deref(), now));
         turn.open = Some(Box::new(session));
         match self.commit(tenant, None, Act::Turn(Box::new(turn))).await {
             Ok(_) => {}
             // somebody else changed something, or the answer was lost: what is there now tells which
-            Err(CommitError::Moved | CommitError::Taken | CommitError::Store(StoreError::Unavailable(_))) => {
-                return Ok(None);
-            }
-            Err(CommitError::Gone) => return Err(wrong_code()),
+            Err(
+                CommitError::Moved
+                | CommitError::Taken
+                | CommitError::Gone
+                | CommitError::Store(StoreError::Unavailable(_)),
+            ) => return Ok(None),
             Err(e) => return Err(e.into()),
         }
         let proven = Proven::Key(asked.key);
@@ -413,6 +432,11 @@ fn maker(asked: &Asked<'_>, good: &GoodCode, kept: &Kept, now: Timestamp) -> Res
     let held = decide(&asked.known.tenant, &claimed, standing, now).map_err(|_| wrong_code())?;
     only_guests(&held).map_err(|_| wrong_code())?;
     Ok(held)
+}
+
+fn cancelled() -> Error {
+    let detail = "Another device asked with this code; the hand-off is cancelled. Make a new code.";
+    Error::at(Code::HandOffCancelled, "/code", detail)
 }
 
 fn put(item: &Item, kept: &Kept) -> ItemChange {

@@ -80,11 +80,16 @@ impl ClientNo {
     pub const NONE: Self = Self(0);
 }
 
-/// Whether a caller may choose this text as a user's id: 1 to 255 printable characters, not all of them blank.
+/// Whether a caller may choose this text as a user's id: 1 to 255 printable characters, not all of them blank. A UUID is
+/// written in lower case with hyphens: in another spelling it would be a second user, and one and the same to whoever
+/// compares UUIDs.
 pub(crate) fn may_be_chosen(id: &str) -> bool {
     let printable =
         |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
-    (1..=255).contains(&id.chars().count()) && id.chars().all(printable) && !id.trim().is_empty()
+    (1..=255).contains(&id.chars().count())
+        && id.chars().all(printable)
+        && !id.trim().is_empty()
+        && uuid::Uuid::parse_str(id).map_or(true, |uuid| uuid.to_string() == id)
 }
 
 /// Makes time-ordered ids. Ids never fall behind the last one made here, even when the wall clock does: the stores

@@ -1,6 +1,6 @@
 //! What a user's sessions are told: every new way in, and every one that is gone. Kept a month, about fifty of them.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use passerby_jose::b64;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use crate::{
 /// A notice is kept so long.
 const LIFE: Duration = Duration::from_hours(30 * 24);
 
-/// So many are kept of a user; then the oldest goes.
+/// So many are kept of a user; then the oldest goes of the kind of which there are most.
 const MOST: usize = 50;
 
 /// What happened.
@@ -107,10 +107,16 @@ impl Passerby {
         let kept = Kept { kind, at: now.millis(), device: device.map(Into::into) };
         let item = Item { kind: ItemKind::Notice, id, revision: 1, ends_at: now.plus(LIFE), body: body(&kept) };
         let mut changes = vec![ItemChange::Put { item, was: None }];
-        let mut there: Vec<&Item> = items.iter().filter(|i| i.kind == ItemKind::Notice).collect();
+        let there: Vec<&Item> = items.iter().filter(|i| i.kind == ItemKind::Notice).collect();
         if there.len() >= MOST {
-            there.sort_unstable_by_key(|i| i.id);
-            changes.extend(there[..=there.len() - MOST].iter().map(|i| ItemChange::Remove {
+            // the oldest of what there is most of: much of one thing must not push out what it is to hide
+            let kind_of = |i: &Item| read_body::<Kept>(i).map(|kept| kept.kind.as_str()).unwrap_or_default();
+            let mut by_kind: BTreeMap<&str, Vec<&Item>> = BTreeMap::new();
+            for item in there {
+                by_kind.entry(kind_of(item)).or_default().push(item);
+            }
+            let most = by_kind.into_values().max_by_key(Vec::len).unwrap_or_default();
+            changes.extend(most.iter().min_by_key(|i| i.id).map(|i| ItemChange::Remove {
                 kind: ItemKind::Notice,
                 id: i.id,
                 was: i.revision,

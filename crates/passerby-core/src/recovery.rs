@@ -1,6 +1,8 @@
 //! Recovery without personal data: 128 bits as twelve words, shown once and kept as a hash. It brings the guest to a
 //! device that has nothing else of it; everything that was open before is shut.
 
+use std::time::Duration;
+
 use passerby_jose::b64;
 use serde::{Deserialize, Serialize};
 
@@ -8,15 +10,18 @@ use crate::{
     Code, Error, Timestamp,
     caller::{Access, Caller},
     code::{Asked, Asker, Asking, GoodCode, random, wrong_code},
-    device::{TRIES, body, read_body},
+    device::{TRIES, body, last_way_in, lasting_of, read_body},
     guest::{Ensured, only_guests},
-    hold::Proven,
+    hold::{Held, Proven},
     id::TenantNo,
     model::{Item, ItemKind, Kind, LookUp, LookUpKind, Session, Standing},
     notice::NoticeKind,
     passerby::Passerby,
     port::{Act, CommitError, Ending, ItemChange, StoreError, Turn},
 };
+
+/// A recovery that waited and may come in gives way to another device after at least this time.
+const GRACE: Duration = Duration::from_mins(10);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Kept {
@@ -84,12 +89,14 @@ fn fresh_code() -> Result<(String, [u8; 16]), Error> {
     Ok((words.to_string(), bits))
 }
 
-/// The bits of a code as it was typed: twelve words of the list with a good check sum, in any case, with any space between.
+/// The bits of a code as it was typed: twelve words of the list with a good check sum, in any case, with spaces, punctuation or numbers between.
 fn read_code(text: &str) -> Option<[u8; 16]> {
     if text.len() > 400 {
         return None;
     }
-    let words: Vec<String> = text.split_whitespace().map(str::to_ascii_lowercase).collect();
+    // with whatever stands between them on a note
+    let words = text.split(|c: char| c.is_whitespace() || c.is_ascii_punctuation() || c.is_ascii_digit());
+    let words: Vec<String> = words.filter(|w| !w.is_empty()).map(str::to_ascii_lowercase).collect();
     let code = bip39::Mnemonic::parse_in_normalized(bip39::Language::English, &words.join(" ")).ok()?;
     code.to_entropy().try_into().ok()
 }
@@ -160,19 +167,24 @@ impl Passerby {
     }
 
     /// Removes the caller's recovery code, and with it a recovery that waits: whoever began that knows the code. Nothing
-    /// there is no error.
+    /// there is no error. A code that nobody uses and that is the last lasting way in stays unless `force`d.
     ///
     /// # Errors
-    /// As for [`Passerby::me`].
-    pub async fn cancel_recovery(&self, caller: &Caller<'_>, access: &Access<'_>) -> Result<(), Error> {
+    /// [`Code::LastWayIn`]; as for [`Passerby::me`].
+    pub async fn cancel_recovery(&self, caller: &Caller<'_>, access: &Access<'_>, force: bool) -> Result<(), Error> {
         let now = self.now();
         let mut held = self.hold_caller(caller, access, now).await?;
         for _ in 0..TRIES {
             let items = self.store.items(held.tenant.no, held.user, None).await?;
             let Some(item) = items.iter().find(|i| i.kind == ItemKind::Recovery) else { return Ok(()) };
             let kept: Kept = read_body(item)?;
+            let has_key = items.iter().any(|i| i.kind == ItemKind::DeviceKey);
+            if !force && !has_key && kept.pending.is_none() && held.kind == Kind::Anonymous {
+                return Err(last_way_in());
+            }
             let mut turn = Turn::of(held.user, held.epoch);
             turn.by = Some(held.session);
+            turn.counted = lasting_of(&items);
             turn.items.push(ItemChange::Remove { kind: ItemKind::Recovery, id: item.id, was: item.revision });
             if let Some(pending) = kept.pending {
                 let device = pending.asker.device.as_deref();
@@ -198,16 +210,23 @@ impl Passerby {
         let now = self.now();
         let asked = self.asked(caller, request, now).await?;
         let tenant = asked.known.tenant.no;
+        if let Some(held) = self.opened_before(&asked, now).await? {
+            return self.recovered_again(&asked, held, now).await;
+        }
         let hash = read_code(request.code).map(|bits| self.recovery_hash(tenant, &bits)).transpose()?;
         let session = self.new_session(&asked.known, asked.key, asked.bound, request.session_type, now);
         let (words, successor) = fresh_code()?;
         let mut tried = None;
         for _ in 0..TRIES {
             let good = match self.good_code(caller, &asked.known, LookUpKind::Recovery, hash, now).await {
-                Err(e) if e.code == Code::InvalidCode && tried.is_some() => {
-                    let held = self.opened(&asked, tried, &session, now).await?.ok_or(e)?;
-                    let ensured = Box::new(self.let_in(&asked, &held, now)?);
-                    return Ok(RecoveryAnswer::Done { ensured, code: words });
+                // spent, perhaps by this very request
+                Err(e) if e.code == Code::InvalidCode && (tried.is_some() || asked.request_key.is_some()) => {
+                    if let Some(held) = self.opened(&asked, tried, &session, now).await? {
+                        let ensured = Box::new(self.let_in(&asked, &held, now)?);
+                        return Ok(RecoveryAnswer::Done { ensured, code: words });
+                    }
+                    let held = self.opened_before(&asked, now).await?.ok_or(e)?;
+                    return self.recovered_again(&asked, held, now).await;
                 }
                 good => good?,
             };
@@ -216,10 +235,12 @@ impl Passerby {
                 return Err(wrong_code());
             }
             let known_key = self.key_may_come(&asked, user.id, now).await?;
-            let kept: Kept = read_body(&good.item)?;
+            let mut kept: Kept = read_body(&good.item)?;
             let named = kept.pending.as_ref().and_then(|p| p.asker.device.clone());
             let wait = asked.known.tenant.rules_of(user.client).recovery_wait;
             let watched = !wait.is_zero() && has_living_session(&asked, &good.standing, now);
+            // who does not come for it in time gives way to the next
+            kept.pending.take_if(|p| Timestamp::from_millis(p.ready_at).plus(wait.max(GRACE)) <= now);
             match kept.pending {
                 Some(pending) if watched && !pending.asker.is(&asked) => {
                     return Err(Error::at(
@@ -264,6 +285,35 @@ impl Passerby {
         Err(CommitError::Moved.into())
     }
 
+    /// A recovery whose answer was lost, asked for again by its `Idempotency-Key`: the same session, and another
+    /// successor of the code in place of the one that nobody saw.
+    async fn recovered_again(
+        &self,
+        asked: &Asked<'_>,
+        mut held: Held,
+        now: Timestamp,
+    ) -> Result<RecoveryAnswer, Error> {
+        for _ in 0..TRIES {
+            let (words, bits) = fresh_code()?;
+            let owner = Owner { user: held.user, session: held.session };
+            let (item, look_up) = self.recovery_rows(held.tenant.no, &owner, &bits, now)?;
+            let mut turn = Turn::of(held.user, held.epoch);
+            turn.by = Some(held.session);
+            turn.items.push(ItemChange::RemoveAll { kind: ItemKind::Recovery, but: None });
+            turn.items.push(ItemChange::Put { item, was: None });
+            turn.look_ups.push(look_up);
+            match self.turn(&held, turn, now).await {
+                Ok(()) => {
+                    let ensured = Box::new(self.let_in(asked, &held, now)?);
+                    return Ok(RecoveryAnswer::Done { ensured, code: words });
+                }
+                Err(CommitError::Moved | CommitError::Taken) => held = self.hold_again(&held, now).await?,
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Err(CommitError::Moved.into())
+    }
+
     /// One step; `None`: something changed meanwhile, decide again.
     async fn let_in_by_recovery(
         &self,
@@ -289,6 +339,7 @@ impl Passerby {
         turn.items.push(ItemChange::RemoveAll { kind: ItemKind::DeviceKey, but: kept_key });
         turn.items.push(ItemChange::Put { item: code_item, was: None });
         turn.look_ups.push(code_look_up);
+        turn.look_ups.extend(asked.request_key.map(|key| key.row(&asked.known, user.id, id, now)));
         if let Some(key) = asked.key.as_ref().filter(|_| !known_key) {
             let name = device.clone();
             let (item, look_up) = self.device_key_rows(tenant, key, user.id, id, asked.known.client.no, name, now)?;
@@ -299,10 +350,12 @@ impl Passerby {
         match self.commit(tenant, None, Act::Turn(Box::new(turn))).await {
             Ok(_) => {}
             // somebody else changed something, or the answer was lost: what is there now tells which
-            Err(CommitError::Moved | CommitError::Taken | CommitError::Store(StoreError::Unavailable(_))) => {
-                return Ok(None);
-            }
-            Err(CommitError::Gone) => return Err(wrong_code()),
+            Err(
+                CommitError::Moved
+                | CommitError::Taken
+                | CommitError::Gone
+                | CommitError::Store(StoreError::Unavailable(_)),
+            ) => return Ok(None),
             Err(e) => return Err(e.into()),
         }
         self.note_epoch(tenant, user.id, user.epoch + 1, user.chosen_id.as_deref(), now);

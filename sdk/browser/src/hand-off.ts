@@ -3,7 +3,7 @@
 
 import { PATIENCE, type Core } from './core.js';
 import { problem, type PasserbyError } from './error.js';
-import { makeKey } from './key.js';
+import { makeKey, random } from './key.js';
 import type { Incoming, Rows } from './store.js';
 import type { GuestAnswer, HandOffRequest, RecoveryStatus, User } from './types.js';
 import { linked } from './wire.js';
@@ -13,7 +13,6 @@ const POLL = 2_000;
 
 /** A hand-off that this device offers. */
 export interface Offer {
-  id: string;
   /** To be typed on the other device. */
   code: string;
   /** To be opened on the other device; what a QR code shows. */
@@ -107,6 +106,7 @@ export function ways(core: Core): Ways {
     if (incoming?.code === code) return incoming;
     const fresh: Incoming = { code };
     if (core.mode === 'device-key') fresh.key = await makeKey(core.env.crypto!);
+    else fresh.request = random(core.env.crypto);
     await core.change((rows) => (rows.incoming = fresh));
     return fresh;
   }
@@ -118,11 +118,12 @@ export function ways(core: Core): Ways {
     signal?: AbortSignal,
     patience = PATIENCE,
   ): Promise<GuestAnswer | Waiting> {
-    const { code, id, key } = incoming;
+    const { code, id, key, request } = incoming;
     // Whoever asked before may have been answered.
     let lost = !!id;
     try {
-      const sent = { body: core.body({ code, id }), key, cookie: !key, signal };
+      const headers: Record<string, string> = request ? { 'Idempotency-Key': request } : {};
+      const sent = { body: core.body({ code, id }), headers, key, cookie: !key, signal };
       const attempt = () => wire.call<GuestAnswer | Waiting>('POST', to, sent);
       const answer = await wire.keepTrying(attempt, { signal, patience, failed: (error) => (lost ||= error.temporary) });
       if (!isHere(answer) && !id) {

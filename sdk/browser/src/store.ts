@@ -26,6 +26,8 @@ export interface Account {
 export interface Incoming {
   code: string;
   key?: DeviceKey | undefined;
+  /** Without a key: the asking by which a lost answer is given again. */
+  request?: string;
   /** The server's name for the asking; there once it has answered. */
   id?: string;
 }

@@ -5,7 +5,7 @@ use crate::{
     client::KnownClient,
     device::{AttachError, DeviceKey, TRIES, read_body},
     dpop::Thumbprint,
-    hold::{Claimed, Held, Proven, decide},
+    hold::{Claimed, Held, Proven, Row, decide},
     id::{ClientNo, SessionId, UserId},
     mint::Grade,
     model::{Item, ItemKind, LookUpKind, Session, SessionKind},
@@ -32,10 +32,51 @@ impl Passerby {
             None => None,
         };
         let Some(key) = key else { return Ok(by_request) };
-        match by_request {
-            Some(held) => self.with_key(held, Grade::Session, key, bind, device, now).await.map(Some),
-            None => self.held_by_device(known, key, bind, now).await,
+        if let Some(held) = by_request {
+            return self.with_key(held, Grade::Session, key, bind, device, now).await.map(Some);
         }
+        let by_device = self.held_by_device(known, key, bind, now).await?;
+        if let (Some(held), Some(creation_key)) = (&by_device, creation_key) {
+            self.remember_key(known, creation_key, held, now).await?;
+        }
+        Ok(by_device)
+    }
+
+    /// Lets an `Idempotency-Key` that came beside another credential open the same session. One of a floating guest is
+    /// not remembered: there is no row that it could lead to.
+    ///
+    /// # Errors
+    /// [`Code::CredentialConflict`] when the key opens another guest; [`Code::IdempotencyMismatch`] for another body.
+    pub(super) async fn remember_key(
+        &self,
+        known: &KnownClient,
+        creation_key: &CreationKey,
+        held: &Held,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        if matches!(held.row, Row::Floating(_)) {
+            return Ok(());
+        }
+        let tenant = known.tenant.no;
+        for _ in 0..TRIES {
+            if let Some(row) = self.store.look_up(tenant, LookUpKind::Creation, creation_key.hash).await?
+                && row.ends_at > now
+            {
+                creation_key.fits(&row)?;
+                if row.user == held.user {
+                    return Ok(());
+                }
+                let detail = "The key opens another guest than the credential.";
+                return Err(Error::at(Code::CredentialConflict, "Idempotency-Key", detail));
+            }
+            let row = creation_key.row(known, held.user, held.session, now);
+            match self.commit(tenant, None, Act::Remember(Box::new(row))).await {
+                Ok(_) => return Ok(()),
+                Err(CommitError::Taken) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Err(CommitError::Moved.into())
     }
 
     /// The guest that a device key opens: the key's living session for this client, else a new one. One key, one guest:

@@ -7,7 +7,7 @@ use crate::{
     client::{KnownClient, creation_key_life},
     dpop::Thumbprint,
     hold::{Claimed, Held, Proven, Row, Stored, decide},
-    id::{FreshIds, UserId, may_be_chosen},
+    id::{FreshIds, SessionId, UserId, may_be_chosen},
     model::{Kind, LookUp, LookUpKind, NewGuest, Session, SessionKind, USER_MARK, User},
     passerby::{Passerby, count, yield_once},
     port::{Act, CommitError, Committed, Found, StoreError, Turn, Wait},
@@ -44,9 +44,35 @@ pub(super) struct Device<'a> {
 
 /// A creation's idempotency key, hashed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct CreationKey {
-    hash: [u8; 32],
+pub(crate) struct CreationKey {
+    pub(crate) hash: [u8; 32],
     body: [u8; 32],
+}
+
+impl CreationKey {
+    /// The row by which the key opens a session.
+    pub(crate) fn row(&self, known: &KnownClient, user: UserId, session: SessionId, now: Timestamp) -> LookUp {
+        LookUp {
+            kind: LookUpKind::Creation,
+            hash: self.hash,
+            user,
+            session,
+            body: self.body,
+            ends_at: now.plus(creation_key_life(known)),
+        }
+    }
+
+    /// Whether the row was made for the same body.
+    ///
+    /// # Errors
+    /// [`Code::IdempotencyMismatch`].
+    pub(super) fn fits(&self, row: &LookUp) -> Result<(), Error> {
+        if row.body == self.body {
+            return Ok(());
+        }
+        let detail = "This Idempotency-Key came with another body before.";
+        Err(Error::at(Code::IdempotencyMismatch, "Idempotency-Key", detail))
+    }
 }
 
 /// What came of it.
@@ -64,7 +90,7 @@ impl Passerby {
     ///
     /// # Errors
     /// [`Code::InvalidValue`] for one that is too short to be a secret, or too long.
-    pub(super) fn creation_key(&self, known: &KnownClient, key: &str, body: &[u8]) -> Result<CreationKey, Error> {
+    pub(crate) fn creation_key(&self, known: &KnownClient, key: &str, body: &[u8]) -> Result<CreationKey, Error> {
         if !(SHORTEST_KEY..=255).contains(&key.len()) {
             return Err(Error::at(
                 Code::InvalidValue,
@@ -83,7 +109,7 @@ impl Passerby {
     ///
     /// # Errors
     /// [`Code::IdempotencyMismatch`] for another body, [`Code::GuestEnded`] when the session is no more.
-    pub(super) async fn held_by_key(
+    pub(crate) async fn held_by_key(
         &self,
         known: &KnownClient,
         key: &CreationKey,
@@ -94,13 +120,7 @@ impl Passerby {
         let Some(Found { look_up: row, standing }) = found.filter(|f| f.look_up.ends_at > now) else {
             return Ok(None);
         };
-        if row.body != key.body {
-            return Err(Error::at(
-                Code::IdempotencyMismatch,
-                "Idempotency-Key",
-                "This Idempotency-Key came with another body before.",
-            ));
-        }
+        key.fits(&row)?;
         let ended = || {
             Error::at(
                 Code::GuestEnded,
@@ -201,7 +221,7 @@ impl Passerby {
             let commit = if let Some(key) = creation.key {
                 let mut turn = Turn::of(user.id, user.epoch);
                 turn.open = Some(Box::new(session.clone()));
-                turn.look_ups.push(look_up_row(known, &key, &ids, now));
+                turn.look_ups.push(key.row(known, ids.user, ids.session, now));
                 match self.commit(known.tenant.no, None, Act::Turn(Box::new(turn))).await {
                     Ok(_) => None,
                     // the key has a winner, or the user was changed: look again
@@ -233,7 +253,7 @@ impl Passerby {
             held: false,
         };
         let (items, mut look_ups) = device.map_or_else(Default::default, |(item, row)| (vec![item], vec![row]));
-        look_ups.extend(creation.key.map(|key| look_up_row(known, &key, &ids, now)));
+        look_ups.extend(creation.key.map(|key| key.row(known, ids.user, ids.session, now)));
         let decided_by_store = chosen.is_some() || !look_ups.is_empty();
         let rows = Box::new(NewGuest { user: user.clone(), session: session.clone(), items });
         let act = if chosen.is_some() { Act::CreateChosen(rows, look_ups) } else { Act::Create(rows, look_ups) };
@@ -267,7 +287,8 @@ impl Passerby {
             return Err(Error::at(Code::UserIdNotAllowed, "/user_id", "This client may not choose the ids of guests."));
         }
         if !may_be_chosen(id) {
-            return Err(Error::at(Code::InvalidValue, "/user_id", "Expected 1 to 255 printable characters."));
+            let expected = "Expected 1 to 255 printable characters, or a UUID in lower case with hyphens.";
+            return Err(Error::at(Code::InvalidValue, "/user_id", expected));
         }
         Ok((self.secrets_of(known.tenant.no)?.key_of(id), id))
     }
@@ -291,17 +312,6 @@ impl Passerby {
             }
             Some(_) => Err(id_taken()),
         }
-    }
-}
-
-fn look_up_row(known: &KnownClient, key: &CreationKey, ids: &FreshIds, now: Timestamp) -> LookUp {
-    LookUp {
-        kind: LookUpKind::Creation,
-        hash: key.hash,
-        user: ids.user,
-        session: ids.session,
-        body: key.body,
-        ends_at: now.plus(creation_key_life(known)),
     }
 }
 

@@ -115,14 +115,22 @@ impl Passerby {
             None => "{}".into(),
             Some(data) => Self::checked_data(&known, data, "/data", None)?,
         };
+        let creation_key = request.idempotency_key.map(|k| self.creation_key(&known, k, request.body)).transpose()?;
         if let Some((mut held, grade)) = resumed {
             self.same_id(&known, &request, &held)?;
+            if bind.is_some() && request.token.is_none() && request.session_token.is_none() {
+                // the cookie would be dead from here on, and the next request with it would make another guest
+                let detail = "The session came by its cookie, which cannot prove a key.";
+                return Err(Error::at(Code::InvalidValue, "/bind_tokens", detail));
+            }
             if let Some(key) = &key {
                 held = self.with_key(held, grade, key, bind.is_some(), device, now).await?;
             }
+            if let Some(creation_key) = creation_key.filter(|_| grade.is_session()) {
+                self.remember_key(&known, &creation_key, &held, now).await?;
+            }
             return self.resume(&request, held, &grant, grade, false, clear_cookie, now).await;
         }
-        let creation_key = request.idempotency_key.map(|k| self.creation_key(&known, k, request.body)).transpose()?;
         let ids = self.ids.fresh(now, self.random.as_ref());
         let keyed = creation_key.is_some() || key.is_some();
         // the answer of a commit of ours was lost, of a new user's or not; the id that was asked for was taken, perhaps by
@@ -371,6 +379,10 @@ impl Passerby {
     ) -> Result<Ensured, Error> {
         let dress = Dress::default();
         let (mut tokens, mut cookie) = (None, None);
+        if kind == SessionKind::Cookie && held.bound_to().is_some() {
+            let detail = "The session is bound to a key, which a cookie cannot prove.";
+            return Err(Error::at(Code::InvalidValue, "/session_type", detail));
+        }
         if kind == SessionKind::Cookie && grade.is_session() {
             let subject = dress.shown(held.user, held.chosen_id());
             cookie = Some(Cookie {

@@ -6,5 +6,6 @@ mod create;
 mod ensure;
 
 pub use anonymous::{AnonymousAnswer, AnonymousToken};
+pub(crate) use create::CreationKey;
 pub(crate) use ensure::only_guests;
 pub use ensure::{Cookie, EnsureGuest, Ensured};

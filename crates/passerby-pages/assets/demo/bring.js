@@ -71,13 +71,15 @@ async function takeTyped() {
 
 async function recover() {
   blame('recovery-words', 'words-error');
+  at('words-told').hidden = true;
   const words = at('recovery-words').value.trim();
   if (!words) return blame('recovery-words', 'words-error', 'Type the twelve words.');
   try {
     const outcome = await replacing((options) => client.recover(words, options));
     if (!outcome) return;
     if (outcome.status === 'waiting') {
-      at('words-error').replaceChildren('Understood. Devices that are signed in may object until ', moment(outcome.ready_at), '. Ask again then, with the same words.');
+      at('words-told').hidden = false;
+      at('words-told').replaceChildren('Understood. Devices that are signed in may object until ', moment(outcome.ready_at), '. Ask again then, with the same words.');
       return;
     }
     at('recovery-words').value = '';

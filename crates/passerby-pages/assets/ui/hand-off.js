@@ -15,7 +15,7 @@ const PARTS = ['offered', 'typed', 'waiting', 'asking', 'done', 'failed', 'links
 const base = new URL('..', location.href);
 const usual = document.querySelector('meta[name="passerby-client-id"]').content;
 
-/** What is asked with: `{ client_id, code, id }`. */
+/** What is asked with: `{ client_id, code, id }`, and by `request` the same request when it is repeated. */
 let asking = null;
 /** Rises when it is given up, so that what was on its way is passed over. */
 let turn = 0;
@@ -39,14 +39,14 @@ function kept(value) {
   }
 }
 
-async function call(method, path, body) {
+async function call(method, path, body, request) {
   const answer = await fetch(new URL(path, base), {
     method,
     credentials: 'same-origin',
     cache: 'no-store',
     redirect: 'error',
     signal: AbortSignal.timeout(PATIENCE),
-    headers: { Accept: 'application/json', ...(body && { 'Content-Type': 'application/json' }) },
+    headers: { Accept: 'application/json', ...(body && { 'Content-Type': 'application/json' }), ...(request && { 'Idempotency-Key': request }) },
     ...(body && { body: JSON.stringify(body) }),
   });
   const json = /[/+]json/.test(answer.headers.get('Content-Type') ?? '');
@@ -125,11 +125,15 @@ async function ask() {
   // No answer came to what may have been heard.
   let lost = false;
   let failures = 0;
+  // An answer that gets lost is given again to who asks as before.
+  asking.request ??= Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
   hold(asking.id ? 'Waiting for the other device…' : 'One moment.');
   for (;;) {
     let answer = null;
     try {
-      answer = await call('POST', 'v1/guests/hand-off', { ...asking, device: deviceName(), session_type: 'cookie' });
+      const { client_id, code, id, request } = asking;
+      const body = { client_id, code, id, device: deviceName(), session_type: 'cookie' };
+      answer = await call('POST', 'v1/guests/hand-off', body, request);
     } catch {
       // Without an answer, as below.
     }

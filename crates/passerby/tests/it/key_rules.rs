@@ -137,4 +137,130 @@ on_both! {
         let back = key.post(&app, "/v1/guests", &json!({"client_id": "demo-native"})).send().await.expect(200).json();
         assert_eq!((&back["user"]["id"], &back["created"]), (&id, &Value::Bool(false)));
     }
+
+    async fn a_lost_answer_to_a_code_is_asked_for_again_by_its_idempotency_key(engine) {
+        let app = TestApp::new(engine).await;
+        let first = app.guest().await;
+        let key = "one-request-and-its-repeats";
+        let code = app.post("/v1/me/recovery-code", &json!({})).bearer(&first.access).send().await.expect(201).json();
+        let body = json!({"client_id": "demo-native", "code": code["code"]});
+        let recover = |body: &Value| app.post("/v1/guests/recover", body).header("idempotency-key", key).send();
+        let one = recover(&body).await.expect(200).json();
+        let two = recover(&body).await.expect(200).json();
+        assert_eq!((&one["user"]["id"], &one["session"]["id"]), (&two["user"]["id"], &two["session"]["id"]));
+        assert_ne!(one["recovery_code"], two["recovery_code"], "nobody has seen the first one");
+        app.post("/v1/guests/recover", &body).send().await.refused(400, "invalid_code");
+        recover(&json!({"client_id": "demo-native", "code": "other"})).await.refused(422, "idempotency_mismatch");
+        for (code, status) in [(&one["recovery_code"], 400), (&two["recovery_code"], 200)] {
+            let body = json!({"client_id": "demo-native", "code": code});
+            app.post("/v1/guests/recover", &body).send().await.expect(status);
+        }
+        recover(&body).await.refused(409, "guest_ended");
+
+        let first = app.guest().await;
+        let made = app.post("/v1/me/hand-off", &json!({"mode": "move"})).bearer(&first.access).send().await;
+        let code = made.expect(201).json()["code"].clone();
+        // the first answer, with the id, is lost as well
+        let begin = json!({"client_id": "demo-spa", "code": code});
+        let begin = || app.post("/v1/guests/hand-off", &begin).header("idempotency-key", "another-request-of-these").send();
+        let id = begin().await.expect(200).json()["id"].clone();
+        assert_eq!(begin().await.expect(200).json()["id"], id);
+        let path = format!("/v1/me/hand-off/{}/confirm", id.as_str().unwrap());
+        app.call("POST", &path).bearer(&first.access).send().await.expect(200);
+        let body = json!({"client_id": "demo-spa", "code": code, "id": id});
+        let take = || app.post("/v1/guests/hand-off", &body).header("idempotency-key", "another-request-of-these").send();
+        let calls: Vec<_> = (0..8).map(|_| tokio::spawn(take())).collect();
+        for call in calls {
+            assert_eq!(call.await.unwrap().expect(200).json()["user"]["id"], json!(first.id));
+        }
+        app.post("/v1/guests/hand-off", &body).send().await.refused(400, "invalid_code");
+    }
+
+    async fn a_guest_whose_tokens_are_bound_adds_a_second_key(engine) {
+        let app = TestApp::new(engine).await;
+        let (one, two) = (DeviceKey::new(), DeviceKey::new());
+        let body = json!({"client_id": "demo-spa", "bind_tokens": true});
+        let guest = Guest::of(&one.post(&app, "/v1/guests", &body).send().await.expect(201).json());
+        let path = "/v1/me/device-keys";
+        let proof = two.proof(&app, "POST", path, None);
+        let add = |proof: &str| one.with_token(&app, "POST", path, &guest.access).json(&json!({"name": "Second", "proof": proof})).send();
+        let added = add(&proof).await.expect(201).json();
+        assert_eq!((&added["thumbprint"], &added["name"]), (&json!(two.thumbprint()), &json!("Second")));
+        assert_eq!(add(&proof).await.refused(400, "invalid_dpop_proof")["field"], "/proof");
+        let elsewhere = two.proof(&app, "POST", "/v1/me", None);
+        assert_eq!(add(&elsewhere).await.refused(400, "invalid_dpop_proof")["field"], "/proof");
+        assert_eq!(two.ensure(&app).await.expect(200).json()["user"]["id"], json!(guest.id));
+        let plain = app.guest().await;
+        let beside = app.post(path, &json!({"proof": two.proof(&app, "POST", path, None)})).bearer(&plain.access).send().await;
+        assert_eq!(beside.refused(400, "invalid_value")["field"], "/proof");
+    }
+
+    async fn a_cookie_is_never_left_dead_by_a_key(engine) {
+        let app = TestApp::new(engine).await;
+        let made = app.post("/v1/guests", &json!({"client_id": "demo-spa", "session_type": "cookie"})).send().await;
+        let cookie = made.expect(201).cookies().into_values().next().unwrap();
+        let bind = json!({"client_id": "demo-spa", "bind_tokens": true});
+        let bound = DeviceKey::new().post(&app, "/v1/guests", &bind).cookie(&cookie).header("origin", SPA).send().await;
+        assert_eq!(bound.refused(400, "invalid_value")["field"], "/bind_tokens");
+        app.get("/v1/me").cookie(&cookie).send().await.expect(200);
+        // and none is given that could not be used
+        let key = DeviceKey::new();
+        key.post(&app, "/v1/guests", &bind).send().await.expect(201);
+        let by_cookie = json!({"client_id": "demo-spa", "session_type": "cookie"});
+        let refused = key.post(&app, "/v1/guests", &by_cookie).send().await;
+        assert_eq!(refused.refused(400, "invalid_value")["field"], "/session_type");
+        assert!(refused.cookies().is_empty());
+    }
+
+    async fn an_idempotency_key_beside_another_credential_is_remembered(engine) {
+        let app = TestApp::new(engine).await;
+        let key = DeviceKey::new();
+        let guest = Guest::of(&key.ensure(&app).await.expect(201).json());
+        let (body, name) = (json!({"client_id": "demo-spa"}), "some-request-and-its-key");
+        let by = |call: crate::app::Call| call.header("idempotency-key", name).send();
+        by(key.post(&app, "/v1/guests", &body)).await.expect(200);
+        let alone = by(app.post("/v1/guests", &body)).await.expect(200).json();
+        assert_eq!((&alone["user"]["id"], &alone["created"]), (&json!(guest.id), &json!(false)));
+        let other = app.guest().await;
+        let shown = json!({"client_id": "demo-spa", "session_token": other.session_token});
+        by(app.post("/v1/guests", &shown)).await.refused(422, "idempotency_mismatch");
+        let mine = app.post("/v1/guests", &shown).header("idempotency-key", "a-second-one-of-its-own");
+        mine.send().await.expect(200);
+        // an access token remembers nothing: the key would outlive it
+        let by_access = app.post("/v1/guests", &body).bearer(&other.access).header("idempotency-key", "a-third-one-of-its-own-x");
+        by_access.send().await.expect(200);
+        let alone = app.post("/v1/guests", &body).header("idempotency-key", "a-third-one-of-its-own-x").send().await;
+        alone.expect(201);
+    }
+
+    async fn a_uuid_has_one_spelling(engine) {
+        let app = TestApp::with(engine, |c| c.replacen("id            = \"demo-native\"", "id            = \"demo-native\"\ncustom_user_id = \"any\"", 1)).await;
+        let id = "01A1FEFA-6E46-7ABC-8DEF-0123456789AB";
+        for id in [id.to_owned(), format!("{{{}}}", id.to_lowercase()), id.to_lowercase().replace('-', "")] {
+            let refused = app.post("/v1/guests", &json!({"client_id": "demo-native", "user_id": id})).send().await;
+            assert_eq!(refused.refused(400, "invalid_value")["field"], "/user_id", "{id}");
+        }
+        app.post("/v1/guests", &json!({"client_id": "demo-native", "user_id": id.to_lowercase()})).send().await.expect(201);
+    }
+
+    async fn the_last_code_goes_when_forced_only(engine) {
+        let app = TestApp::new(engine).await;
+        let guest = app.guest().await;
+        let remove = |query: &str| app.call("DELETE", &format!("/v1/me/recovery{query}")).bearer(&guest.access).send();
+        remove("").await.expect(204);
+        app.post("/v1/me/recovery-code", &json!({})).bearer(&guest.access).send().await.expect(201);
+        remove("").await.refused(409, "last_way_in");
+        remove("?force=maybe").await.refused(400, "invalid_value");
+        remove("?force=true").await.expect(204);
+        // what is told is not pushed out by much of something else
+        for _ in 0..60 {
+            app.post("/v1/me/recovery-code", &json!({})).bearer(&guest.access).send().await.expect(201);
+            if app.get("/v1/me/device-keys").bearer(&guest.access).send().await.json()["items"] == json!([]) {
+                DeviceKey::new().call(&app, "POST", "/v1/me/device-keys").bearer(&guest.access).send().await.expect(201);
+            }
+        }
+        let told = app.get("/v1/me/notices").bearer(&guest.access).send().await.expect(200).json();
+        let told = told["items"].as_array().unwrap();
+        assert!(told.len() <= 51 && told.iter().any(|n| n["kind"] == "device_key.added"));
+    }
 }

@@ -162,7 +162,7 @@ on_both! {
             let body = |id: &str| json!({"client_id": "demo-spa", "code": asked.beside, "id": id});
             let take = |id: &str| mint.app.post("/v1/guests/hand-off", &body(id)).peer(&mint.address()).send();
             take(&other.text).await.refused(409, "hand_off_cancelled");
-            take(&asked.text).await.refused(400, "invalid_code");
+            take(&asked.text).await.refused(409, "hand_off_cancelled");
             let asked = mint.make(Kind::RecoveryId).await;
             let body = |id: &str| json!({"client_id": "demo-spa", "code": asked.beside, "id": id});
             let take = |id: &str| mint.app.post("/v1/guests/recover", &body(id)).peer(&mint.address()).send();

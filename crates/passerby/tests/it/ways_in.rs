@@ -90,7 +90,8 @@ on_both! {
         let asked = take(&app, &code, json!({})).send().await.expect(200).json();
         take(&app, &code, json!({"id": "guess"})).send().await.refused(409, "hand_off_cancelled");
         let id = asked["id"].as_str().unwrap();
-        take(&app, &code, json!({"id": id})).send().await.refused(400, "invalid_code");
+        take(&app, &code, json!({"id": id})).send().await.refused(409, "hand_off_cancelled");
+        take(&app, &code, json!({"id": "guess"})).send().await.refused(400, "invalid_code");
         app.call("POST", &format!("/v1/me/hand-off/{id}/confirm")).bearer(&first.access).send().await.refused(404, "not_found");
         // who asked with a key is known by nothing else
         let code = begin(&app, &first, "share").await;
