@@ -18,7 +18,7 @@ use passerby_http::{App, Problem, answer};
 use utoipa::{
     Modify, OpenApi as _,
     openapi::{
-        OpenApi,
+        Content, OpenApi, Ref, RefOr, ResponseBuilder,
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -42,6 +42,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
     tags(
         (name = "Guests", description = "Create, resume, refresh"),
         (name = "Me", description = "What a visitor does with their own account"),
+        (name = "Ways in", description = "Device keys, hand-off, recovery: how a guest comes back, and who is told"),
         (name = "Users", description = "What back ends do with users, by API key"),
         (name = "API keys", description = "Keys for back ends. A key reaches only keys that may do no more than itself"),
         (name = "Operations", description = "For the platform"),
@@ -77,7 +78,38 @@ impl Modify for Schemes {
 /// The description of all doors: of this crate, and what others add.
 pub fn openapi(extra: Vec<OpenApi>) -> OpenApi {
     let own = crate::native().into_openapi();
-    extra.into_iter().fold(Head::openapi().merge_from(own), OpenApi::merge_from)
+    let mut document = extra.into_iter().fold(Head::openapi().merge_from(own), OpenApi::merge_from);
+    tell_refusals(&mut document);
+    document
+}
+
+/// What the kit of doors refuses at every native operation that takes a body, or `force`: said once, here.
+fn tell_refusals(document: &mut OpenApi) {
+    const OF_BODIES: [(&str, &str); 4] = [
+        ("400", "The request cannot be read, or a value is not allowed"),
+        ("413", "The body is too large"),
+        ("415", "The body is not JSON"),
+        ("422", "The body is JSON, but a value breaks a limit"),
+    ];
+    for (_, item) in document.paths.paths.iter_mut().filter(|(path, _)| path.starts_with("/v1/")) {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            let forced = operation.parameters.iter().flatten().any(|p| matches!(p, RefOr::T(p) if p.name == "force"));
+            let refusals = match operation.request_body {
+                Some(_) => &OF_BODIES[..],
+                None if forced => &OF_BODIES[..1],
+                None => &[],
+            };
+            for (status, description) in refusals {
+                operation.responses.responses.entry((*status).to_owned()).or_insert_with(|| problem(description));
+            }
+        }
+    }
+}
+
+fn problem(description: &str) -> RefOr<utoipa::openapi::Response> {
+    let content = Content::new(Some(Ref::from_schema_name("Problem")));
+    ResponseBuilder::new().description(description).content("application/problem+json", content).into()
 }
 
 /// The routes of the description and its page.
@@ -164,6 +196,16 @@ mod tests {
             let operation = &document["paths"][path][method];
             assert!(operation["summary"].is_string() && operation["tags"][0].is_string(), "{method} {path}");
         }
+        let statuses = |path: &str, method: &str| {
+            let responses = document["paths"][path][method]["responses"].as_object().unwrap();
+            responses.keys().map(|status| status.parse::<u16>().unwrap()).collect::<Vec<_>>()
+        };
+        for (path, method) in [("/v1/guests/hand-off", "post"), ("/v1/api-keys", "post"), ("/v1/users", "post")] {
+            let told = statuses(path, method);
+            assert!([400, 413, 415, 422].iter().all(|status| told.contains(status)), "{path} {told:?}");
+        }
+        assert!(statuses("/v1/me/device-keys/{thumbprint}", "delete").contains(&400));
+        assert!(!statuses("/v1/me", "get").contains(&413));
         // every reference leads somewhere
         let text = document.to_string();
         for reference in text.split("\"$ref\":\"#").skip(1).map(|rest| &rest[..rest.find('"').unwrap()]) {

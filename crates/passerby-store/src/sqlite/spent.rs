@@ -50,13 +50,14 @@ impl Spent {
             let young = mem::take(&mut all.young);
             all.old = if moved >= 2 * LONGEST { HashSet::new() } else { young };
         }
-        if all.old.contains(&proof) || all.young.contains(&proof) {
+        if all.old.contains(&proof) || !all.young.insert(proof) {
             return Ok(false);
         }
-        if all.young.len() >= MOST {
+        if all.young.len() > MOST {
+            all.young.remove(&proof);
             return Err(StoreError::Unavailable("no more proofs can be remembered for now".into()));
         }
-        Ok(all.young.insert(proof))
+        Ok(true)
     }
 }
 

@@ -126,6 +126,10 @@ pub(super) fn run(command: &KeyCommand) -> ExitCode {
         Ok(config) => config,
         Err(problems) => return refused(&problems),
     };
+    if config.file.is_none() {
+        let _ =
+            writeln!(io::stderr(), "No configuration: development settings, store {}.", serve::shown_store(&config));
+    }
     let done = serve::runtime(1).and_then(|runtime| runtime.block_on(work(&config, command)));
     match done {
         Ok(said) => {

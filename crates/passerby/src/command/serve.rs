@@ -186,9 +186,7 @@ fn banner(config: &Config, address: &str) -> String {
     line("API", &format!("{issuer}/docs"));
     line("health", &format!("{issuer}/health/ready"));
     line("listening", address);
-    let database = config.database.expose();
-    let shown = if database.starts_with("sqlite:") { database.to_owned() } else { without_password(database) };
-    line("data", &shown);
+    line("data", &shown_store(config));
     if let MasterKeySource::Made(path) = &config.master_key {
         line("master key", &path.display().to_string());
     }
@@ -207,6 +205,12 @@ fn banner(config: &Config, address: &str) -> String {
     line("", "the Auth0 dialect is on, pages of localhost:3000, :5173 and :8080 may call;");
     line("", "write passerby.toml or name a file by --config for anything else");
     text
+}
+
+/// Where the data lies, as it may be printed.
+pub(super) fn shown_store(config: &Config) -> String {
+    let database = config.database.expose();
+    if database.starts_with("sqlite:") { database.to_owned() } else { without_password(database) }
 }
 
 fn without_password(url: &str) -> String {
