@@ -344,6 +344,7 @@ export function faults(name, launch, { restarts } = {}) {
       const tab = await story.open({ skew });
       await story.come(tab);
       await story.press(tab);
+      await story.kept(tab);
       await story.reload(tab);
       await story.press(tab);
       await story.sent(tab);
