@@ -27,7 +27,7 @@ pub struct ProofClaim<'a> {
     /// The path as it was asked for: with the tenant's prefix, without the query.
     pub path: &'a str,
     /// In development: scheme and host that the request itself names, which count beside the issuer's.
-    pub own_origin: Option<Box<str>>,
+    pub own_origin: Option<(&'static str, &'a str)>,
 }
 
 /// An access token and the scheme under which it was shown.

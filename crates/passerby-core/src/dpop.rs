@@ -4,7 +4,11 @@
 //! none is kept anywhere. That a proof works once is the store's to know ([`crate::port::Store::spend`]); where it
 //! forgets with the process, the nonces' key is the process's own and older proofs die with their nonces.
 
-use std::{borrow::Cow, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use passerby_jose::{MacKey, b64, derive, parse_proof, same, sha256};
 use serde::Deserialize;
@@ -39,22 +43,39 @@ const LONGEST_JTI: usize = 255;
 
 const MAC: usize = 12;
 
-/// Makes and reads nonces.
-pub(crate) struct Nonces(MacKey);
+/// So many seconds' MACs are remembered: more than a nonce can be old or ahead.
+const MEMORY: usize = 128;
+
+/// Makes and reads nonces. Each second has one, computed once.
+pub(crate) struct Nonces {
+    key: MacKey,
+    known: Mutex<[(i64, [u8; MAC]); MEMORY]>,
+}
 
 impl Nonces {
     /// `boot`: random bytes of this process where proofs are only remembered in it.
     pub(crate) fn new(master: &MasterKey, boot: Option<&[u8; 16]>) -> Self {
         let boot = boot.map_or(&[][..], |b| &b[..]);
-        Self(MacKey::new(derive(master.bytes(), &[b"passerby/v1/dpop-nonce", boot]).as_ref()))
+        let key = MacKey::new(derive(master.bytes(), &[b"passerby/v1/dpop-nonce", boot]).as_ref());
+        Self { key, known: Mutex::new([(i64::MIN, [0; MAC]); MEMORY]) }
+    }
+
+    fn mac(&self, seconds: i64) -> [u8; MAC] {
+        // nothing that can panic runs under it
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = &mut known[seconds.rem_euclid(MEMORY as i64) as usize];
+        if slot.0 != seconds {
+            slot.1.copy_from_slice(&self.key.mac(&[&seconds.to_be_bytes()])[..MAC]);
+            slot.0 = seconds;
+        }
+        slot.1
     }
 
     fn write(&self, now: Timestamp) -> String {
-        let seconds = now.seconds().to_be_bytes();
         let mut all = [0u8; 4 + MAC];
         // the low half: it turns over once in 136 years
-        all[..4].copy_from_slice(&seconds[4..]);
-        all[4..].copy_from_slice(&self.0.mac(&[&seconds])[..MAC]);
+        all[..4].copy_from_slice(&now.seconds().to_be_bytes()[4..]);
+        all[4..].copy_from_slice(&self.mac(now.seconds()));
         b64::encode(&all)
     }
 
@@ -66,8 +87,7 @@ impl Nonces {
         let (Ok(low), now) = (<[u8; 4]>::try_from(&all[..4]), now.seconds()) else { return false };
         // the age by the low half alone: a nonce made 2^32 seconds ago fails at the MAC
         let age = i64::from((now as u32).wrapping_sub(u32::from_be_bytes(low)) as i32);
-        (-REPLICA_SKEW..=NONCE_LIFE).contains(&age)
-            && same(&self.0.mac(&[&(now - age).to_be_bytes()])[..MAC], &all[4..])
+        (-REPLICA_SKEW..=NONCE_LIFE).contains(&age) && same(&self.mac(now - age), &all[4..])
     }
 }
 
@@ -196,7 +216,8 @@ fn names_this_request(htu: &str, claim: &ProofClaim<'_>, tenant: &Tenant) -> boo
     }
     let Some(said) = normal(htu) else { return false };
     let origin = Url::parse(issuer).ok().map(|u| u.origin().ascii_serialization());
-    [origin.as_deref(), Some(issuer), claim.own_origin.as_deref()]
+    let own = claim.own_origin.map(|(scheme, host)| format!("{scheme}://{host}"));
+    [origin.as_deref(), Some(issuer), own.as_deref()]
         .into_iter()
         .flatten()
         .any(|base| normal(&format!("{base}{}", claim.path)).is_some_and(|expected| expected == said))

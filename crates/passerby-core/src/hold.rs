@@ -13,7 +13,7 @@ use crate::{
     settings::{Client, Ends, Tenant},
     token::{
         access::{Seen, SeenPerson},
-        session::{Floating, SeenSession},
+        session::{Floating, MOST_CARRIED, SeenSession},
     },
 };
 
@@ -297,6 +297,11 @@ impl Held {
             Row::Stored(stored) => stored.user.chosen_id.as_deref(),
             Row::Floating(floating) => floating.chosen_id.as_deref(),
         }
+    }
+
+    /// What of the metadata a session token carries: too large a one is left out.
+    pub(crate) fn carried_metadata(&self) -> &str {
+        Some(self.metadata()).filter(|m| m.len() <= MOST_CARRIED).unwrap_or("{}")
     }
 
     /// The metadata that a session token snapshots: the session's own, else the guest's data.

@@ -11,8 +11,9 @@ use crate::{
     token::{
         Dress, Tokens,
         access::{AccessClaims, Person},
+        current::Texts,
         refresh::RefreshToken,
-        session::{MOST_CARRIED, SessionClaims},
+        session::SessionClaims,
         token_type,
     },
 };
@@ -58,18 +59,17 @@ impl Passerby {
         if let Grade::Access { until } = grade {
             expires_at = expires_at.min(until);
         }
-        // nothing that the text depends on is left out of the key by which a kept one is found
         let kept = (grade == Grade::DeviceKey).then(|| self.signing_key(&held.tenant, now)).transpose()?;
         let current = kept.as_ref().and_then(|key| self.current.find(held, grant, key.signing.kid(), now, expires_at));
-        let access_token = if let Some((text, end)) = current {
+        let (access_token, refresh_token, session_token) = if let Some((texts, end)) = current {
             expires_at = end;
-            text
+            (texts.access, texts.refresh, Some(texts.session))
         } else {
             let state = match &held.row {
                 Row::Floating(floating) => secrets.seal_state(&floating.state(), now),
                 Row::Stored(_) => None,
             };
-            let text = self.write_access_token(&AccessClaims {
+            let access = self.write_access_token(&AccessClaims {
                 tenant: &held.tenant,
                 client: &held.client,
                 subject: &subject,
@@ -87,24 +87,22 @@ impl Passerby {
                     auth0: dress.auth0.is_some(),
                 }),
             })?;
-            if let Some(key) = kept {
-                self.current.keep(held, grant, key.signing.kid(), &text, expires_at);
+            let session = grade.is_session().then(|| self.session_text(Sealed::Session, held, &subject, now));
+            let session = session.transpose()?;
+            let refresh = match &held.row {
+                Row::Stored(stored) if grade.is_session() => {
+                    let (user, epoch, generation) = (held.user, held.epoch, stored.session.generation);
+                    let token = RefreshToken { user, session: held.session, epoch, generation };
+                    Some(token.write(&secrets.refresh))
+                }
+                _ => None,
+            };
+            if let (Some(key), Some(session)) = (kept, &session) {
+                let texts = Texts { access: access.clone(), refresh: refresh.clone(), session: session.clone() };
+                self.current.keep(held, grant, key.signing.kid(), texts, expires_at);
             }
-            text
+            (access, refresh, session)
         };
-        let (mut refresh_token, mut session_token) = (None, None);
-        if grade.is_session() {
-            session_token = Some(self.session_text(Sealed::Session, held, &subject, now)?);
-            if let Row::Stored(stored) = &held.row {
-                let token = RefreshToken {
-                    user: held.user,
-                    session: held.session,
-                    epoch: held.epoch,
-                    generation: stored.session.generation,
-                };
-                refresh_token = Some(token.write(&secrets.refresh));
-            }
-        }
         Ok(Tokens {
             access_token,
             token_type: token_type(held.bound_to()),
@@ -123,7 +121,6 @@ impl Passerby {
         subject: &str,
         now: Timestamp,
     ) -> Result<String, Error> {
-        let metadata = held.metadata();
         self.write_session_token(
             what,
             &SessionClaims {
@@ -135,7 +132,7 @@ impl Passerby {
                 created_at: held.created_at,
                 issued_at: now,
                 expires_at: held.ends.absolute,
-                metadata: if metadata.len() <= MOST_CARRIED { metadata } else { "{}" },
+                metadata: held.carried_metadata(),
                 epoch: held.epoch,
                 cnf: held.bound_to(),
                 floating: match &held.row {

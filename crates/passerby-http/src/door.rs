@@ -104,7 +104,7 @@ impl<L: Lane> Door<L> {
         let _in_flight = app.metrics().enter();
 
         let shown = Shown::of(request.headers());
-        shown.keep_target(app, peer, &mut request);
+        shown.keep_target(peer, &mut request);
         let (tenant, grant) = {
             let tables = app.tables();
             let tenant = take_tenant(&tables, &mut request);

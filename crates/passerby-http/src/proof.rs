@@ -8,7 +8,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode, Uri,
     header::{AUTHORIZATION, CACHE_CONTROL, FORWARDED, WWW_AUTHENTICATE},
     request::Parts,
-    uri::{Authority, PathAndQuery},
+    uri::PathAndQuery,
 };
 use passerby_core::caller::ProofClaim;
 
@@ -23,7 +23,7 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 #[derive(Debug, Clone)]
 struct Asked {
     target: Option<PathAndQuery>,
-    own_origin: Option<Box<str>>,
+    peer: IpAddr,
 }
 
 /// What a request shows of RFC 9449.
@@ -43,11 +43,10 @@ impl Shown {
     }
 
     /// Keeps where the request was sent. To be called before its path is cut.
-    pub(crate) fn keep_target<B>(self, app: &App, peer: IpAddr, request: &mut http::Request<B>) {
+    pub(crate) fn keep_target<B>(self, peer: IpAddr, request: &mut http::Request<B>) {
         if self.any {
-            let own_origin = own_origin(app, peer, request.uri(), request.headers());
             let target = request.uri().path_and_query().cloned();
-            request.extensions_mut().insert(Asked { target, own_origin });
+            request.extensions_mut().insert(Asked { target, peer });
         }
     }
 
@@ -85,15 +84,16 @@ pub(crate) fn claim<'a>(app: &App, parts: &'a Parts) -> Option<ProofClaim<'a>> {
     let first = proofs.next()?;
     let jwt = if proofs.next().is_none() { first.to_str().ok() } else { None };
     // without the outer service (tests) nothing was cut off
-    let (path, own_origin) = match parts.extensions.get::<Asked>() {
-        Some(asked) => (asked.target.as_ref().map_or("/", PathAndQuery::path), asked.own_origin.clone()),
-        None => (parts.uri.path(), own_origin(app, peer(&parts.extensions), &parts.uri, &parts.headers)),
+    let (path, peer) = match parts.extensions.get::<Asked>() {
+        Some(asked) => (asked.target.as_ref().map_or("/", PathAndQuery::path), asked.peer),
+        None => (parts.uri.path(), peer(&parts.extensions)),
     };
+    let own_origin = own_origin(app, peer, &parts.uri, &parts.headers);
     Some(ProofClaim { jwt, method: parts.method.as_str(), path, own_origin })
 }
 
-/// In development: the origin that the request itself names. Elsewhere it is the issuer's, whatever a header says.
-fn own_origin(app: &App, peer: IpAddr, uri: &Uri, headers: &HeaderMap) -> Option<Box<str>> {
+/// In development: scheme and host that the request itself names. Elsewhere they are the issuer's, whatever a header says.
+fn own_origin<'a>(app: &App, peer: IpAddr, uri: &'a Uri, headers: &'a HeaderMap) -> Option<(&'static str, &'a str)> {
     if !app.http().dev {
         return None;
     }
@@ -109,8 +109,8 @@ fn own_origin(app: &App, peer: IpAddr, uri: &Uri, headers: &HeaderMap) -> Option
     };
     let host = forwarded.host.or_else(|| host_of(uri, headers))?;
     // a name and a port: nothing that could end the origin and begin something else
-    let authority = host.parse::<Authority>().ok().filter(|a| !a.as_str().contains('@'))?;
-    Some(format!("{scheme}://{authority}").into())
+    let plain = !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && !b"/\\?#@\"<>^`{|}%".contains(&b));
+    (plain && !host.contains("://")).then_some((scheme, host))
 }
 
 /// Headers that name several values, cannot be read, or disagree: nobody knows which one is the proxy's and which the
@@ -180,13 +180,19 @@ mod tests {
     /// What a handler would see of the proof, past the outer service.
     fn see(app: &App, peer: &str, request: Builder) -> (Option<String>, String, Option<String>) {
         let mut request = request.body(Body::empty()).unwrap();
-        Shown::of(request.headers()).keep_target(app, peer.parse().unwrap(), &mut request);
+        Shown::of(request.headers()).keep_target(peer.parse().unwrap(), &mut request);
         let (mut parts, _) = request.into_parts();
         // as the tenant's prefix is taken off
-        parts.uri = Uri::from_static("/v1/me?x=1");
+        let mut cut = parts.uri.into_parts();
+        cut.path_and_query = Some("/v1/me?x=1".parse().unwrap());
+        parts.uri = Uri::from_parts(cut).unwrap();
         let claim = claim(app, &parts).unwrap();
         assert_eq!(claim.method, "GET");
-        (claim.jwt.map(Into::into), claim.path.into(), claim.own_origin.map(Into::into))
+        (
+            claim.jwt.map(Into::into),
+            claim.path.into(),
+            claim.own_origin.map(|(scheme, host)| format!("{scheme}://{host}")),
+        )
     }
 
     fn origin(app: &App, peer: &str, lines: &[(&str, &str)]) -> Option<String> {

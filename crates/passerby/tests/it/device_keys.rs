@@ -45,13 +45,24 @@ on_both! {
         ask(plain.clone(), None).await;
         let first = ask(plain.clone(), None).await;
         assert_eq!(first["expires_in"], 900);
-        // as long as more than half of it is left, also after an edit
-        let access = first["access_token"].as_str().unwrap().to_owned();
-        app.call("PATCH", "/v1/me/data").raw(b"{\"a\":1}".to_vec(), "application/merge-patch+json").bearer(&access).send().await.expect(200);
+        // as long as more than half of it is left
         app.advance(Duration::from_secs(449));
         let again = ask(plain.clone(), None).await;
         assert_eq!((&again["access_token"], &again["expires_in"]), (&first["access_token"], &json!(451)));
-        assert_eq!((&again["refresh_token"], &again["user"]["data"]), (&first["refresh_token"], &json!({"a": 1})));
+        for same in ["refresh_token", "session_token"] {
+            assert_eq!(again[same], first[same], "{same}");
+        }
+        // a session token tells what the guest has: after an edit it is another one
+        let access = first["access_token"].as_str().unwrap();
+        let patch = app.call("PATCH", "/v1/me/data").raw(b"{\"a\":1}".to_vec(), "application/merge-patch+json");
+        patch.bearer(access).send().await.expect(200);
+        let edited = ask(plain.clone(), None).await;
+        assert_eq!((&edited["user"]["data"], &edited["expires_in"]), (&json!({"a": 1}), &json!(900)));
+        assert_ne!(edited["session_token"], first["session_token"]);
+        // so it is when the refresh token was used
+        let refresh = json!({"client_id": "demo-spa", "refresh_token": edited["refresh_token"]});
+        let renewed = app.post("/v1/refresh", &refresh).send().await.expect(200).json();
+        assert_eq!(ask(plain.clone(), None).await["refresh_token"], renewed["refresh_token"]);
         // anything else asks for another one
         let api = ask(json!({"client_id": "demo-spa", "audience": "https://api.example.com"}), None).await;
         assert_eq!(claims(api["access_token"].as_str().unwrap())["aud"], "https://api.example.com");
