@@ -86,7 +86,7 @@ pub enum Code {
     NotFound,
     /// Asked too often; [`Error::wait`] says how long to wait.
     TooManyRequests,
-    /// The store is not available.
+    /// The store is not available, or the threads that hash passwords have more to do than they can.
     Unavailable,
     /// The store has no room for a write.
     StorageFull,

@@ -80,16 +80,18 @@ impl ClientNo {
     pub const NONE: Self = Self(0);
 }
 
-/// Whether a caller may choose this text as a user's id: 1 to 255 printable characters, not all of them blank. A UUID is
-/// written in lower case with hyphens: in another spelling it would be a second user, and one and the same to whoever
+/// Whether a caller may choose this text as a user's id: 1 to 255 printable characters, not all of them blank. A UUID with
+/// hyphens is written in lower case and without more around it: in another spelling it would be a second user, and one and the same to whoever
 /// compares UUIDs.
 pub(crate) fn may_be_chosen(id: &str) -> bool {
+    is_opaque_id(id) && (!id.contains('-') || uuid::Uuid::parse_str(id).map_or(true, |uuid| uuid.to_string() == id))
+}
+
+/// Whether a text may name something of another system's: 1 to 255 printable characters, not all of them blank.
+pub(crate) fn is_opaque_id(id: &str) -> bool {
     let printable =
         |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
-    (1..=255).contains(&id.chars().count())
-        && id.chars().all(printable)
-        && !id.trim().is_empty()
-        && uuid::Uuid::parse_str(id).map_or(true, |uuid| uuid.to_string() == id)
+    (1..=255).contains(&id.chars().count()) && id.chars().all(printable) && !id.trim().is_empty()
 }
 
 /// Makes time-ordered ids. Ids never fall behind the last one made here, even when the wall clock does: the stores
