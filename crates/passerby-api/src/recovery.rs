@@ -145,7 +145,7 @@ pub(crate) async fn recover(State(app): State<App>, visit: Visit, request: Reque
             out.raw(",\"status\":\"waiting\",\"ready_at\":").time(ready_at).raw("}");
             Ok(out.answer(StatusCode::ACCEPTED))
         }
-        RecoveryAnswer::Done { ensured, code } => Ok(view::recovered(&ensured, &code)),
+        RecoveryAnswer::Done { ensured, code } => Ok(view::recovered(&ensured, code.as_deref())),
     }
 }
 

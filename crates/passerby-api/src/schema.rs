@@ -532,6 +532,7 @@ pub(crate) struct RecoveredGuest {
     #[schema(inline)]
     #[serde(flatten)]
     guest: GuestAnswer,
-    /// Takes the place of the used code; shown this once.
-    recovery_code: String,
+    /// Takes the place of the used code; shown this once. Left out in an answer that is given again by its
+    /// `Idempotency-Key` after the guest has made another code.
+    recovery_code: Option<String>,
 }

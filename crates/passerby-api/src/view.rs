@@ -78,8 +78,8 @@ pub(crate) fn ensured(ensured: &Ensured, secure: bool) -> Response {
 }
 
 /// The answer to a recovery: the guest, and the code that takes the place of the used one.
-pub(crate) fn recovered(ensured: &Ensured, recovery_code: &str) -> Response {
-    guest(ensured, false, Some(recovery_code))
+pub(crate) fn recovered(ensured: &Ensured, recovery_code: Option<&str>) -> Response {
+    guest(ensured, false, recovery_code)
 }
 
 fn guest(ensured: &Ensured, secure: bool, recovery_code: Option<&str>) -> Response {

@@ -103,6 +103,7 @@ impl Passerby {
     pub(crate) async fn asked<'a>(
         &self,
         caller: &Caller<'_>,
+        what: LookUpKind,
         request: Asking<'a>,
         now: Timestamp,
     ) -> Result<Asked<'a>, Error> {
@@ -120,7 +121,9 @@ impl Passerby {
         let bound = known.binding(request.bind_tokens, key, request.session_type)?.is_some();
         let device = checked_name(request.device, "/device")?;
         let grant = grant(&known.tenant, &known.client, request.audience, request.scope, true)?;
-        let request_key = request.idempotency_key.map(|k| self.creation_key(&known, k, request.body)).transpose()?;
+        let what = if what == LookUpKind::HandOff { "taking a hand-off" } else { "recovering" };
+        let request_key = request.idempotency_key.map(|k| self.creation_key(&known, what, k, request.body));
+        let request_key = request_key.transpose()?;
         Ok(Asked { known, request, key, bound, device, grant, request_key })
     }
 

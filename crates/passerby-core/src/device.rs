@@ -146,6 +146,21 @@ impl Passerby {
         Ok((item, look_up))
     }
 
+    /// The change that makes a turn fail where a key of the user's is gone by then; `None`: it is gone already.
+    pub(crate) fn still_there(
+        &self,
+        tenant: TenantNo,
+        key: &Thumbprint,
+        items: &[Item],
+    ) -> Result<Option<ItemChange>, Error> {
+        let id = self.device_key_hash(tenant, key)?;
+        let item = items.iter().find(|i| i.kind == ItemKind::DeviceKey && i.id == id);
+        Ok(item.map(|item| ItemChange::Put {
+            was: Some(item.revision),
+            item: Item { revision: item.revision.wrapping_add(1), ..item.clone() },
+        }))
+    }
+
     /// Whose a device key is.
     pub(crate) async fn owner_of_key(
         &self,
@@ -185,12 +200,12 @@ impl Passerby {
         let name = checked_name(name, "/name")?;
         let (held, key) = self.hold_with_key(caller, access, now).await?;
         let key = match (proof, &caller.proof) {
-            (Some(proof), Some(own)) => {
+            (Some(proof), Some(own)) if held.bound_to().is_some() => {
                 let claim = ProofClaim { jwt: Some(proof), ..own.clone() };
                 let proven = self.check_proof(&claim, &held.tenant, None, now).await;
                 Some(proven.map_err(|e| Error { field: Some("/proof".into()), ..e })?)
             }
-            (Some(_), None) => {
+            (Some(_), _) => {
                 let detail =
                     "Without a token that is bound to another key the new key's proof goes into the DPoP header.";
                 return Err(Error::at(Code::InvalidValue, "/proof", detail));

@@ -282,7 +282,7 @@ impl Passerby {
     /// wrong with client, proof, audience and scope.
     pub async fn take_hand_off(&self, caller: &Caller<'_>, request: Asking<'_>) -> Result<HandOffAnswer, Error> {
         let now = self.now();
-        let asked = self.asked(caller, request, now).await?;
+        let asked = self.asked(caller, LookUpKind::HandOff, request, now).await?;
         let tenant = asked.known.tenant.no;
         if let Some(held) = self.opened_before(&asked, now).await? {
             return Ok(HandOffAnswer::Done(Box::new(self.let_in(&asked, &held, now)?)));
@@ -298,6 +298,7 @@ impl Passerby {
                         Some(held) => held,
                         None => self.opened_before(&asked, now).await?.ok_or(e)?,
                     };
+                    self.wrong_codes.forgive(tenant, caller.address);
                     return Ok(HandOffAnswer::Done(Box::new(self.let_in(&asked, &held, now)?)));
                 }
                 good => good?,
@@ -392,8 +393,15 @@ impl Passerby {
                 turn.items.extend(old.map(removed));
             }
         }
+        if known_key && let Some(key) = &asked.key {
+            let Some(still) = self.still_there(tenant, key, &good.items)? else { return Ok(None) };
+            turn.items.push(still);
+        }
         if let Some(key) = asked.key.as_ref().filter(|_| !known_key) {
-            self.check_room_for_key(&good.items)?;
+            // one that goes in the same step makes room
+            if !turn.items.iter().any(|i| matches!(i, ItemChange::Remove { kind: ItemKind::DeviceKey, .. })) {
+                self.check_room_for_key(&good.items)?;
+            }
             turn.counted = vec![count_of(&good.items, ItemKind::DeviceKey)];
             let name = device.clone();
             let (item, look_up) =

@@ -468,7 +468,8 @@ impl Passerby {
             absolute: Some(seen.expires_at),
             jti: None,
             idles,
-            binding: Binding::Says(seen.cnf),
+            // a cookie knows no key. Its session may have been bound since: then it needs the proof, and is not over
+            binding: if what == Sealed::Cookie { Binding::Silent } else { Binding::Says(seen.cnf) },
             proven,
         };
         self.hold(tenant, &claimed, now).await

@@ -19,8 +19,9 @@ const TRUST: i64 = 3_600_000;
 /// jumped ahead.
 const PROBATION_MS: i64 = 86_400_000;
 
-/// One pass of sweeping takes no longer, in milliseconds; the next begins a minute after it began.
-const SWEEP_FOR: i64 = 30_000;
+/// One pass of sweeping takes no longer, in milliseconds; the next begins a minute after it began. Less than a server that
+/// stops waits for what it does.
+const SWEEP_FOR: i64 = 5_000;
 
 /// So many touches are kept for another try.
 const MOST_TOUCHES: usize = 200_000;
@@ -113,8 +114,8 @@ impl Passerby {
         // an access token that an epoch voids lives no longer, clocks that differ included
         let epochs_before = self.now().minus(self.settings().longest_access_token() + Duration::from_mins(5));
         let began = self.clock.monotonic_millis();
-        // of all tenants at once, in short transactions: other writers go between two of them. What is left after half
-        // the time to the next pass is its.
+        // of all tenants at once, in short transactions: other writers go between two of them. What is left by then is
+        // the next pass's.
         while self.clock.monotonic_millis() - began < SWEEP_FOR {
             match self.commit(TenantNo(0), None, Act::Sweep { limit: 500, epochs_before }).await {
                 Ok(crate::port::Committed::Swept(n)) if n > 0 => {}

@@ -213,6 +213,15 @@ impl WrongCodes {
         Err(Error::new(Code::TooManyRequests, detail).after(left))
     }
 
+    /// A guess that counted was an earlier answer's, asked for again.
+    pub(crate) fn forgive(&self, tenant: TenantNo, address: IpAddr) {
+        let mut map = self.map();
+        let by = (tenant, address_key(address, map.len() > MOST_KEYS));
+        if let Some(guesses) = map.get_mut(&by) {
+            guesses.wrong = guesses.wrong.saturating_sub(1);
+        }
+    }
+
     /// Forgets what no longer counts.
     pub(crate) fn tidy(&self, monotonic: i64) {
         self.map().retain(|_, g| g.looked_at > 0 || monotonic - g.since < WRONG_WINDOW_MS);

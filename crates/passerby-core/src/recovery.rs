@@ -27,6 +27,9 @@ const GRACE: Duration = Duration::from_mins(10);
 struct Kept {
     /// Milliseconds.
     created_at: i64,
+    /// The session that a recovery opened, of the code that came with it.
+    #[serde(default)]
+    of: Option<Box<str>>,
     pending: Option<Pending>,
 }
 
@@ -73,8 +76,9 @@ pub enum RecoveryAnswer {
     Done {
         /// The guest.
         ensured: Box<Ensured>,
-        /// The used code is spent; this is its successor, shown once.
-        code: String,
+        /// The used code is spent; this is its successor, shown once. `None`: an answer that is given again after the
+        /// guest has made another code.
+        code: Option<String>,
     },
 }
 
@@ -112,10 +116,12 @@ impl Passerby {
         tenant: TenantNo,
         standing: &Owner,
         bits: &[u8; 16],
+        successor: bool,
         now: Timestamp,
     ) -> Result<(Item, LookUp), Error> {
         let id = self.recovery_hash(tenant, bits)?;
-        let kept = Kept { created_at: now.millis(), pending: None };
+        let of = successor.then(|| standing.session.to_string().into());
+        let kept = Kept { created_at: now.millis(), of, pending: None };
         let ends_at = Timestamp::MAX;
         let item = Item { kind: ItemKind::Recovery, id, revision: 1, ends_at, body: body(&kept) };
         let look_up = LookUp {
@@ -140,7 +146,7 @@ impl Passerby {
         for _ in 0..TRIES {
             let (words, bits) = fresh_code()?;
             let owner = Owner { user: held.user, session: held.session };
-            let (item, look_up) = self.recovery_rows(held.tenant.no, &owner, &bits, now)?;
+            let (item, look_up) = self.recovery_rows(held.tenant.no, &owner, &bits, false, now)?;
             let items = self.store.items(held.tenant.no, held.user, None).await?;
             let mut turn = Turn::of(held.user, held.epoch);
             turn.by = Some(held.session);
@@ -208,7 +214,7 @@ impl Passerby {
     /// wrong with client, proof, audience and scope.
     pub async fn recover(&self, caller: &Caller<'_>, request: Asking<'_>) -> Result<RecoveryAnswer, Error> {
         let now = self.now();
-        let asked = self.asked(caller, request, now).await?;
+        let asked = self.asked(caller, LookUpKind::Recovery, request, now).await?;
         let tenant = asked.known.tenant.no;
         if let Some(held) = self.opened_before(&asked, now).await? {
             return self.recovered_again(&asked, held, now).await;
@@ -222,10 +228,13 @@ impl Passerby {
                 // spent, perhaps by this very request
                 Err(e) if e.code == Code::InvalidCode && (tried.is_some() || asked.request_key.is_some()) => {
                     if let Some(held) = self.opened(&asked, tried, &session, now).await? {
+                        self.note_epoch(tenant, held.user, held.epoch, held.chosen_id(), now);
+                        self.wrong_codes.forgive(tenant, caller.address);
                         let ensured = Box::new(self.let_in(&asked, &held, now)?);
-                        return Ok(RecoveryAnswer::Done { ensured, code: words });
+                        return Ok(RecoveryAnswer::Done { ensured, code: Some(words) });
                     }
                     let held = self.opened_before(&asked, now).await?.ok_or(e)?;
+                    self.wrong_codes.forgive(tenant, caller.address);
                     return self.recovered_again(&asked, held, now).await;
                 }
                 good => good?,
@@ -279,33 +288,47 @@ impl Passerby {
             tried = Some(user.id);
             let opening = (session.clone(), &successor);
             if let Some(ensured) = self.let_in_by_recovery(&asked, &good, known_key, device, opening, now).await? {
-                return Ok(RecoveryAnswer::Done { ensured: Box::new(ensured), code: words });
+                return Ok(RecoveryAnswer::Done { ensured: Box::new(ensured), code: Some(words) });
             }
         }
         Err(CommitError::Moved.into())
     }
 
     /// A recovery whose answer was lost, asked for again by its `Idempotency-Key`: the same session, and another
-    /// successor of the code in place of the one that nobody saw.
+    /// successor of the code in place of the one that nobody saw. A code that was made since stays.
     async fn recovered_again(
         &self,
         asked: &Asked<'_>,
         mut held: Held,
         now: Timestamp,
     ) -> Result<RecoveryAnswer, Error> {
+        only_guests(&held)?;
         for _ in 0..TRIES {
+            let items = self.store.items(held.tenant.no, held.user, None).await?;
+            let unseen = items.iter().find(|i| i.kind == ItemKind::Recovery);
+            let made: Option<Kept> = unseen.map(read_body).transpose()?;
+            let unseen = unseen.filter(|_| {
+                made.is_some_and(|kept| {
+                    kept.of.as_deref() == Some(&*held.session.to_string()) && kept.pending.is_none()
+                })
+            });
+            let Some(unseen) = unseen else {
+                let ensured = Box::new(self.let_in(asked, &held, now)?);
+                return Ok(RecoveryAnswer::Done { ensured, code: None });
+            };
             let (words, bits) = fresh_code()?;
             let owner = Owner { user: held.user, session: held.session };
-            let (item, look_up) = self.recovery_rows(held.tenant.no, &owner, &bits, now)?;
+            let (item, look_up) = self.recovery_rows(held.tenant.no, &owner, &bits, true, now)?;
             let mut turn = Turn::of(held.user, held.epoch);
             turn.by = Some(held.session);
-            turn.items.push(ItemChange::RemoveAll { kind: ItemKind::Recovery, but: None });
+            turn.items.push(ItemChange::Remove { kind: unseen.kind, id: unseen.id, was: unseen.revision });
             turn.items.push(ItemChange::Put { item, was: None });
+            turn.items.extend(self.told(&items, NoticeKind::RecoveryCodeMade, None, now));
             turn.look_ups.push(look_up);
             match self.turn(&held, turn, now).await {
                 Ok(()) => {
                     let ensured = Box::new(self.let_in(asked, &held, now)?);
-                    return Ok(RecoveryAnswer::Done { ensured, code: words });
+                    return Ok(RecoveryAnswer::Done { ensured, code: Some(words) });
                 }
                 Err(CommitError::Moved | CommitError::Taken) => held = self.hold_again(&held, now).await?,
                 Err(e) => return Err(e.into()),
@@ -328,7 +351,7 @@ impl Passerby {
         let user = good.standing.user.as_ref().ok_or_else(wrong_code)?;
         let id = session.id;
         let (code_item, code_look_up) =
-            self.recovery_rows(tenant, &Owner { user: user.id, session: id }, successor, now)?;
+            self.recovery_rows(tenant, &Owner { user: user.id, session: id }, successor, true, now)?;
         let mut turn = Turn::of(user.id, user.epoch);
         turn.raise = true;
         turn.end = Ending::All { but: None };
@@ -337,6 +360,10 @@ impl Passerby {
         turn.items.push(ItemChange::RemoveAll { kind: ItemKind::HandOff, but: None });
         let kept_key = asked.key.as_ref().map(|key| self.device_key_hash(tenant, key)).transpose()?;
         turn.items.push(ItemChange::RemoveAll { kind: ItemKind::DeviceKey, but: kept_key });
+        if known_key && let Some(key) = &asked.key {
+            let Some(still) = self.still_there(tenant, key, &good.items)? else { return Ok(None) };
+            turn.items.push(still);
+        }
         turn.items.push(ItemChange::Put { item: code_item, was: None });
         turn.look_ups.push(code_look_up);
         turn.look_ups.extend(asked.request_key.map(|key| key.row(&asked.known, user.id, id, now)));
@@ -389,9 +416,12 @@ struct Owner {
 /// Whether somebody is there who could cancel.
 fn has_living_session(asked: &Asked<'_>, standing: &Standing, now: Timestamp) -> bool {
     let tenant = &asked.known.tenant;
+    // one that was opened from a cookie's ends with it
+    let has_ended = |id| standing.session(id).is_none_or(|s| s.ended_at.is_some());
     standing
         .sessions
         .iter()
+        .filter(|s| !s.parent.is_some_and(has_ended))
         .any(|s| s.ended_at.is_none() && tenant.rules_of(s.client).ends(s.created_at, s.active_at).idle > now)
 }
 

@@ -532,7 +532,10 @@ export class Core {
   async #tokenByCookie({ user }: Account, spec: TokenOptions): Promise<GuestAnswer> {
     const cookie = true;
     const body = { client_id: this.options.clientId, session_type: 'tokens', create: false, ...spec };
-    const answer = await this.wire.call<GuestAnswer>('POST', '/v1/guests', { cookie, body });
+    const answer = await this.wire.call<GuestAnswer>('POST', '/v1/guests', { cookie, body }).catch((error) => {
+      if (ENDINGS.includes(error.code)) return this.end(error);
+      throw error;
+    });
     if (answer.user.id !== user.id) return this.end(problem('guest_ended'));
     // The cookie is what the session continues with; nothing that lives as long is kept where scripts can read it.
     return { ...answer, refresh_token: undefined };

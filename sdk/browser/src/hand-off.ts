@@ -119,13 +119,11 @@ export function ways(core: Core): Ways {
     patience = PATIENCE,
   ): Promise<GuestAnswer | Waiting> {
     const { code, id, key, request } = incoming;
-    // Whoever asked before may have been answered.
-    let lost = !!id;
     try {
       const headers: Record<string, string> = request ? { 'Idempotency-Key': request } : {};
       const sent = { body: core.body({ code, id }), headers, key, cookie: !key, signal };
       const attempt = () => wire.call<GuestAnswer | Waiting>('POST', to, sent);
-      const answer = await wire.keepTrying(attempt, { signal, patience, failed: (error) => (lost ||= error.temporary) });
+      const answer = await wire.keepTrying(attempt, { signal, patience });
       if (!isHere(answer) && !id) {
         incoming.id = answer.id;
         await core.change((rows) => (rows.incoming = incoming));
@@ -134,7 +132,8 @@ export function ways(core: Core): Ways {
     } catch (error) {
       const { temporary, code: said } = error as PasserbyError;
       if (temporary !== false || said === 'aborted') throw error;
-      const found = lost && key && (await wire.keepTrying(() => core.resumed(key), { signal }).catch(() => null));
+      // It may have been heard before, and the answer lost: by this tab, one before it, or the browser itself.
+      const found = key && (await wire.keepTrying(() => core.resumed(key), { signal }).catch(() => null));
       if (found) return found;
       await core.change((rows) => delete rows.incoming);
       throw error;

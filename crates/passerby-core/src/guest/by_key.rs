@@ -247,8 +247,13 @@ impl Passerby {
         match self.owner_of_key(held.tenant.no, key, now).await? {
             None => self.attach_key(held, key, device, true, now).await.map(drop),
             Some(owner) if owner == held.user => {
+                let tenant = held.tenant.no;
+                let items =
+                    self.store.items(tenant, held.user, Some(ItemKind::DeviceKey)).await.map_err(Error::from)?;
+                let still = self.still_there(tenant, key, &items)?.ok_or(AttachError::Race)?;
                 let mut turn = Turn::of(held.user, held.epoch);
                 turn.by = Some(held.session);
+                turn.items.push(still);
                 turn.bind = Some((held.session, Some(*key), true));
                 match self.turn(held, turn, now).await {
                     Ok(()) => Ok(()),

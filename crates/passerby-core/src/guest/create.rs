@@ -86,11 +86,17 @@ pub(super) struct Created {
 }
 
 impl Passerby {
-    /// Hashes a creation's `Idempotency-Key`, bound to the client and to the body.
+    /// Hashes an `Idempotency-Key` that opens a session, bound to what is asked for, to the client and to the body.
     ///
     /// # Errors
     /// [`Code::InvalidValue`] for one that is too short to be a secret, or too long.
-    pub(crate) fn creation_key(&self, known: &KnownClient, key: &str, body: &[u8]) -> Result<CreationKey, Error> {
+    pub(crate) fn creation_key(
+        &self,
+        known: &KnownClient,
+        what: &str,
+        key: &str,
+        body: &[u8],
+    ) -> Result<CreationKey, Error> {
         if !(SHORTEST_KEY..=255).contains(&key.len()) {
             return Err(Error::at(
                 Code::InvalidValue,
@@ -101,7 +107,7 @@ impl Passerby {
             ));
         }
         let secrets = self.secrets_of(known.tenant.no)?;
-        let hash = secrets.look_up_hash("creation", &[known.client.id.as_bytes(), key.as_bytes()]);
+        let hash = secrets.look_up_hash(what, &[known.client.id.as_bytes(), key.as_bytes()]);
         Ok(CreationKey { hash, body: sha256(body) })
     }
 

@@ -115,7 +115,8 @@ impl Passerby {
             None => "{}".into(),
             Some(data) => Self::checked_data(&known, data, "/data", None)?,
         };
-        let creation_key = request.idempotency_key.map(|k| self.creation_key(&known, k, request.body)).transpose()?;
+        let creation_key =
+            request.idempotency_key.map(|k| self.creation_key(&known, "creation", k, request.body)).transpose()?;
         if let Some((mut held, grade)) = resumed {
             self.same_id(&known, &request, &held)?;
             if bind.is_some() && request.token.is_none() && request.session_token.is_none() {
@@ -248,7 +249,8 @@ impl Passerby {
                 Ok((Some((held, Grade::Session)), false))
             }
             Err(e) => match e.code {
-                Code::Unavailable | Code::Internal | Code::StorageFull => Err(e),
+                // the last: it lives, and is bound to a key by now; nobody takes its place
+                Code::Unavailable | Code::Internal | Code::StorageFull | Code::InvalidDpopProof => Err(e),
                 // another tenant of the same host may go on with it
                 _ => {
                     let seen = self.read_session_token(Sealed::Cookie, cookie, now);
