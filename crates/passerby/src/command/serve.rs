@@ -5,7 +5,7 @@ use std::{fmt::Write as _, process::ExitCode, sync::Arc, thread::available_paral
 use anyhow::Context as _;
 use passerby_core::Passerby;
 use tokio::{
-    runtime::{self, Runtime},
+    runtime::{self, Handle, Runtime},
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     time::{MissedTickBehavior, interval, timeout},
@@ -93,7 +93,9 @@ async fn serve(config: &Config, cores: usize, traces: bool) -> anyhow::Result<()
     let watcher = tls.map(|tls| tokio::spawn(tls.watch()));
     let (stopping, stopped) = watch::channel(false);
     let jobs = tokio::spawn(run_jobs(application.core.clone(), stopped.clone()));
-    let epochs = tokio::spawn(follow_epochs(application.core.clone(), stopped));
+    // on a thread of its own: while very many rise it reads much, and on SQLite it reads where it runs
+    let (runtime, following) = (Handle::current(), follow_epochs(application.core.clone(), stopped));
+    let epochs = tokio::task::spawn_blocking(move || runtime.block_on(following));
 
     if config.dev {
         say(&banner(config, &address.to_string()));
