@@ -10,6 +10,7 @@ use crate::{
     dpop::Thumbprint,
     hold::{Held, Proven, Row},
     id::{ClientNo, SessionId, TenantNo, UserId},
+    identifier::hidden,
     model::{Item, ItemKind, Kind, LookUp, LookUpKind, Session},
     notice::NoticeKind,
     passerby::{Passerby, count},
@@ -94,10 +95,10 @@ pub(crate) fn body(value: &impl Serialize) -> Box<str> {
     serde_json::to_string(value).unwrap_or_default().into()
 }
 
-/// Marks of direction and letters without width: with them a name could be read as another on the screen where a person
-/// decides about it. Joiners stay, which scripts and emoji need.
+/// Marks of direction and what shows nothing: with them a name could be read as another on the screen where a person
+/// decides about it. Joiners and variation selectors stay, which scripts and emoji need.
 fn turns_or_hides(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    hidden(c) && !matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}')
 }
 
 /// A name that an app gave a device.
@@ -106,7 +107,7 @@ fn turns_or_hides(c: char) -> bool {
 /// [`Code::InvalidValue`] beyond 64 characters, with control characters, or with what turns or hides others.
 pub(crate) fn checked_name(name: Option<&str>, field: &'static str) -> Result<Option<Box<str>>, Error> {
     match name.map(str::trim).filter(|n| !n.is_empty()) {
-        Some(n) if n.chars().count() > 64 || n.chars().any(|c| c.is_control() || turns_or_hides(c)) => {
+        Some(n) if n.chars().count() > 64 || n.chars().any(turns_or_hides) => {
             Err(Error::at(Code::InvalidValue, field, "Expected at most 64 printable characters."))
         }
         name => Ok(name.map(Into::into)),
@@ -511,5 +512,25 @@ fn view_of(held: &Held, key: &DeviceKey) -> DeviceKeyView {
         created_at,
         last_used_at,
         current,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_shows_what_it_is() {
+        for name in ["Phone", "Ännes Täblet 2", "家族の電話", "میرا فون", "👩\u{200d}💻 \u{2764}\u{fe0f}"]
+        {
+            assert_eq!(checked_name(Some(name), "/name").unwrap().as_deref(), Some(name));
+        }
+        assert_eq!(checked_name(Some(" \t "), "/name").unwrap(), None);
+        let long = "x".repeat(65);
+        for name in
+            [long.as_str(), "a\nb", "a\u{202e}b", "a\u{200b}b", "a\u{2028}b", "a\u{feff}b", "a\u{2066}b", "a\u{7f}b"]
+        {
+            assert_eq!(checked_name(Some(name), "/name").unwrap_err().field.as_deref(), Some("/name"), "{name:?}");
+        }
     }
 }
