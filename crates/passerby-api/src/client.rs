@@ -44,6 +44,14 @@ pub(crate) fn session_type(word: Option<&Text<'_>>) -> Result<SessionKind, Probl
     }
 }
 
+/// The same where its absence means: as the caller's session.
+///
+/// # Errors
+/// 400 for another word.
+pub(crate) fn own_session_type(word: Option<&Text<'_>>) -> Result<Option<SessionKind>, Problem> {
+    word.map(|word| session_type(Some(word))).transpose()
+}
+
 /// `audience`, or its synonym `resource` (RFC 8707).
 ///
 /// # Errors

@@ -43,8 +43,10 @@ const POLICY: HeaderValue = HeaderValue::from_static(
         (name = "Guests", description = "Create, resume, refresh"),
         (name = "Me", description = "What a visitor does with their own account"),
         (name = "Ways in", description = "Device keys, hand-off, recovery: how a guest comes back, and who is told"),
+        (name = "Becoming somebody", description = "Identifiers, sign-in, passwords, merges: a guest becomes an account, or comes into one"),
         (name = "Users", description = "What back ends do with users, by API key"),
         (name = "API keys", description = "Keys for back ends. A key reaches only keys that may do no more than itself"),
+        (name = "Messages", description = "What people are told and how: templates, the event log, what could not be delivered"),
         (name = "Operations", description = "For the platform"),
     ),
     modifiers(&Schemes)

@@ -9,23 +9,35 @@ mod device_keys;
 mod document;
 mod epochs;
 mod epochs_stream;
+mod events;
 mod export;
 mod guests;
 mod hand_off;
+mod identifiers;
 mod lane;
+mod mailbox;
 mod manager;
 mod me;
+mod merge;
 mod operations;
+mod outbox;
+mod passwords;
 mod process;
 mod qr;
 mod recovery;
 mod refresh;
 mod schema;
+mod schema_account;
 mod schema_manage;
+mod schema_outbox;
 mod sessions;
+mod sign_in;
+mod templates;
 mod users;
+mod users_account;
 mod users_sessions;
 mod view;
+mod view_account;
 
 use axum::{Router, routing::get};
 use passerby_http::App;
@@ -34,6 +46,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub use document::{documents, openapi};
 pub use guests::create_guest;
 pub use lane::GuestLane;
+pub use mailbox::mailbox;
 pub use me::get_me;
 
 /// The routes of the native API and of operations. The description and its page are [`documents`].
@@ -62,9 +75,24 @@ fn native() -> OpenApiRouter<App> {
         .routes(routes!(recovery::make))
         .routes(routes!(recovery::get, recovery::cancel))
         .routes(routes!(recovery::recover))
+        .routes(routes!(identifiers::claim, identifiers::list))
+        .routes(routes!(identifiers::look, identifiers::remove))
+        .routes(routes!(identifiers::verify))
+        .routes(routes!(sign_in::sign_in))
+        .routes(routes!(passwords::change))
+        .routes(routes!(passwords::forgot))
+        .routes(routes!(passwords::reset))
+        .routes(routes!(merge::merge))
+        .routes(routes!(merge::look))
+        .routes(routes!(merge::confirm))
+        .routes(routes!(merge::undo))
         .routes(routes!(users::list, users::create))
         .routes(routes!(users::look, users::patch, users::erase))
         .routes(routes!(users::hold, users::release))
+        .routes(routes!(users_account::add))
+        .routes(routes!(users_account::remove))
+        .routes(routes!(users_account::set_password))
+        .routes(routes!(users_account::password_link))
         .routes(routes!(users_sessions::list))
         .routes(routes!(users_sessions::end))
         .routes(routes!(users_sessions::revoke_all))
@@ -72,6 +100,12 @@ fn native() -> OpenApiRouter<App> {
         .routes(routes!(api_keys::look, api_keys::patch, api_keys::remove))
         .routes(routes!(api_keys::rotate))
         .routes(routes!(epochs::get))
+        .routes(routes!(templates::list))
+        .routes(routes!(templates::look, templates::put, templates::remove))
+        .routes(routes!(templates::preview))
+        .routes(routes!(events::list))
+        .routes(routes!(outbox::dead))
+        .routes(routes!(outbox::replay))
         .routes(routes!(operations::live))
         .routes(routes!(operations::ready))
         .routes(routes!(operations::metrics))

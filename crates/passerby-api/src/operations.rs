@@ -119,6 +119,11 @@ impl Collector for CoreCollector {
             ("passerby_refresh_tokens_reused", "Sessions ended by an old refresh token", &counts.reused),
             ("passerby_profile_edits", "Edits of profile data", &counts.edits),
             ("passerby_users_erased", "Users erased", &counts.erased),
+            ("passerby_messages_delivered", "Messages that arrived", &counts.messages_delivered),
+            ("passerby_message_tries_failed", "Tries to deliver that are made again", &counts.messages_failed),
+            ("passerby_messages_dead", "Messages that were given up", &counts.messages_dead),
+            ("passerby_sign_ins", "Sign-ins to accounts", &counts.sign_ins),
+            ("passerby_sign_ins_refused", "Sign-ins refused for a wrong password or code", &counts.sign_ins_refused),
         ] {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(read(counter)).encode(metric)?;
@@ -126,6 +131,9 @@ impl Collector for CoreCollector {
         let help = "Streams of raised epochs that are open";
         let metric = encoder.encode_descriptor("passerby_epoch_streams", help, None, MetricType::Gauge)?;
         ConstGauge::new(self.0.core().epoch_streams() as i64).encode(metric)?;
+        let help = "Messages that are due, as far as the runner looks: at most some dozen of a kind";
+        let metric = encoder.encode_descriptor("passerby_outbox_waiting", help, None, MetricType::Gauge)?;
+        ConstGauge::new(read(&counts.outbox_waiting) as i64).encode(metric)?;
         let help = "1 while deleting jobs hold still because the clock is not trusted";
         let metric = encoder.encode_descriptor("passerby_clock_distrusted", help, None, MetricType::Gauge)?;
         ConstGauge::new(read(&counts.clock_distrusted) as i64).encode(metric)

@@ -4,6 +4,8 @@
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::schema_account::Identifier;
+
 /// What a creation may say.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the wire")]
@@ -100,6 +102,11 @@ pub(crate) struct User {
     expires_at: Option<String>,
     /// Has a row; false while it floats in its tokens.
     stored: bool,
+    /// What a regular user signs in with, oldest first; a guest has no such member.
+    identifiers: Option<Vec<Identifier>>,
+    /// When the guest became a regular user; null for one that never was a guest. A guest has no such member.
+    #[schema(format = DateTime)]
+    converted_at: Option<String>,
 }
 
 /// What a user is.

@@ -3,7 +3,10 @@
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::schema::UserKind;
+use crate::{
+    schema::UserKind,
+    schema_account::{Identifier, IdentifierOfNew},
+};
 
 /// A user as back ends see it.
 #[derive(ToSchema)]
@@ -26,6 +29,13 @@ pub(crate) struct ManagedUser {
     expires_at: Option<String>,
     /// Always true: what floats in its tokens is not seen here.
     stored: bool,
+    /// What a regular user signs in with, oldest first; a guest has no such member.
+    identifiers: Option<Vec<Identifier>>,
+    /// When the guest became a regular user; null for one that never was a guest. A guest has no such member.
+    #[schema(format = DateTime)]
+    converted_at: Option<String>,
+    /// The id that was asked for, where its guest was merged into this account.
+    resolved_from: Option<String>,
     /// The half of the profile that only API keys write; the user sees it in no answer but its export.
     #[schema(value_type = Object)]
     server_data: Map<String, Value>,
@@ -62,6 +72,14 @@ pub(crate) struct NewUser {
     /// Where the guest came in.
     #[schema(max_length = 64)]
     entry: Option<String>,
+    /// Absent: what follows from the rest.
+    kind: Option<UserKind>,
+    /// What it is known by.
+    identifiers: Option<Vec<IdentifierOfNew>>,
+    /// In clear.
+    password: Option<String>,
+    /// Instead of `password`: of argon2, bcrypt, PBKDF2 or scrypt.
+    password_hash: Option<String>,
 }
 
 /// A merge patch (RFC 7396); no other member is taken.

@@ -171,6 +171,13 @@ async fn nobody_without_a_credential() {
         ("GET", "/v1/me/sessions", ""),
         ("DELETE", "/v1/me/sessions/x", ""),
         ("GET", "/v1/me/export", ""),
+        ("GET", "/v1/me/identifiers", ""),
+        ("POST", "/v1/me/identifiers", r#"{"email":"ada@example.com"}"#),
+        ("GET", "/v1/me/identifiers/x", ""),
+        ("DELETE", "/v1/me/identifiers/x", ""),
+        ("POST", "/v1/me/identifiers/x/verify", r#"{"code":"123456"}"#),
+        ("POST", "/v1/me/password", r#"{"password":"correct horse battery"}"#),
+        ("POST", "/v1/me/merge", r#"{"merge_ticket":"x"}"#),
         ("POST", "/v1/logout", ""),
         ("POST", "/v1/me/data/operations", r#"{"operations":[]}"#),
     ] {
@@ -189,6 +196,92 @@ async fn nobody_without_a_credential() {
     let patch = Request::patch("/v1/me/data").header("content-type", "application/json");
     assert_eq!(ask(&door, patch, "{}").await.problem().0, 415);
     assert_eq!(ask(&door, post("/v1/refresh"), r#"{"client_id":"game"}"#).await.problem().2, "refresh_token");
+}
+
+#[tokio::test]
+async fn refused_accounts() {
+    let door = door().await;
+    let guest = create(&door, r#"{"client_id":"game"}"#).await.json();
+    for (path, body, status, code, field) in [
+        ("/v1/me/identifiers", "{}", 400, "invalid_request", "/email"),
+        ("/v1/me/identifiers", r#"{"email":7}"#, 400, "invalid_value", "/email"),
+        ("/v1/me/identifiers", r#"{"email":"a@b.example","phone":"+4915112345678"}"#, 400, "invalid_value", "/phone"),
+        ("/v1/me/identifiers", r#"{"email":"nobody"}"#, 400, "invalid_value", "/email"),
+        ("/v1/me/identifiers", r#"{"phone":"12"}"#, 400, "invalid_value", "/phone"),
+        ("/v1/me/identifiers", r#"{"username":""}"#, 400, "invalid_value", "/username"),
+        ("/v1/me/identifiers", r#"{"external_id":"x"}"#, 400, "invalid_request", "/email"),
+        (
+            "/v1/me/identifiers",
+            r#"{"email":"a@b.example","redirect_uri":"https://x"}"#,
+            400,
+            "invalid_value",
+            "/redirect_uri",
+        ),
+        ("/v1/me/identifiers/x/verify", r#"{"code":123456}"#, 400, "invalid_value", "/code"),
+        ("/v1/me/identifiers/x/verify", r#"{"session_type":"x"}"#, 400, "invalid_value", "/session_type"),
+        ("/v1/me/identifiers/x/verify", r#"{"code":"123456"}"#, 404, "not_found", ""),
+        ("/v1/me/password", "{}", 400, "invalid_request", "/password"),
+        ("/v1/me/merge", "{}", 400, "invalid_request", "/merge_ticket"),
+        ("/v1/me/merge", r#"{"merge_ticket":"x","dry_run":1}"#, 400, "invalid_value", "/dry_run"),
+        ("/v1/me/merge", r#"{"merge_ticket":"x"}"#, 400, "invalid_merge_ticket", "/merge_ticket"),
+    ] {
+        let answer = ask(&door, bearer(post(path), &guest), body.to_owned()).await;
+        assert_eq!(answer.problem(), (status, code.into(), field.into()), "{path} {body}");
+    }
+    for (path, body, status, code, field) in [
+        ("/v1/sign-in", r#"{"client_id":"game"}"#, 400, "invalid_request", "/method"),
+        (
+            "/v1/sign-in",
+            r#"{"client_id":"game","method":"magic","email":"a@b.example"}"#,
+            400,
+            "invalid_value",
+            "/method",
+        ),
+        ("/v1/sign-in", r#"{"client_id":"game","method":"code"}"#, 400, "invalid_request", "/email"),
+        (
+            "/v1/sign-in",
+            r#"{"client_id":"game","method":"password","email":"a@b.example"}"#,
+            400,
+            "invalid_request",
+            "/password",
+        ),
+        (
+            "/v1/sign-in",
+            r#"{"client_id":"nobody","method":"code","email":"a@b.example"}"#,
+            401,
+            "invalid_client",
+            "client_id",
+        ),
+        (
+            "/v1/sign-in",
+            r#"{"client_id":"game","method":"password","email":"a@b.example","password":"x"}"#,
+            401,
+            "invalid_credentials",
+            "",
+        ),
+        ("/v1/sign-in", r#"{"client_id":"game","method":"code","claim":"x","code":"123456"}"#, 404, "not_found", ""),
+        ("/v1/password/forgot", r#"{"client_id":"game"}"#, 400, "invalid_request", "/email"),
+        (
+            "/v1/password/forgot",
+            r#"{"client_id":"game","email":"a@b.example","state":[]}"#,
+            400,
+            "not_an_object",
+            "/state",
+        ),
+        ("/v1/password/reset", r#"{"password":"x"}"#, 400, "invalid_request", "/token"),
+        ("/v1/password/reset", r#"{"token":"x"}"#, 400, "invalid_request", "/password"),
+        ("/v1/password/reset", r#"{"token":"x","password":"correct horse battery"}"#, 400, "invalid_code", "/token"),
+        ("/v1/transfers/x/confirm", "", 401, "unauthenticated", ""),
+        ("/v1/transfers/x/undo", "", 401, "unauthenticated", ""),
+        ("/v1/users/x/identifiers", r#"{"email":"a@b.example"}"#, 401, "unauthenticated", ""),
+        ("/v1/users/x/password", r#"{"password":"x"}"#, 401, "unauthenticated", ""),
+        ("/v1/users/x/password-link", r#"{"client_id":"game"}"#, 401, "unauthenticated", ""),
+    ] {
+        let answer = ask(&door, post(path), body.to_owned()).await;
+        assert_eq!(answer.problem(), (status, code.into(), field.into()), "{path} {body}");
+    }
+    let sent = ask(&door, post("/v1/password/forgot"), r#"{"client_id":"game","email":"a@b.example"}"#).await;
+    assert_eq!((sent.status, &*sent.text), (202, "{}"));
 }
 
 #[tokio::test]
@@ -254,7 +347,7 @@ async fn operations() {
         page.contains("<title>Passerby API</title>") && page.contains("src=\"/docs/swagger-ui-bundle.js\""),
         "{page}"
     );
-    for path in ["/v1/webhooks", "/v1/events", "/v1/stats", "/v1/me/identifiers", "/v1/me/merge", "/v1/users:export"] {
+    for path in ["/v1/webhooks", "/v1/stats", "/v1/me/passkeys", "/v1/users:export"] {
         assert_eq!(ask(&door, Request::get(path), "").await.problem().0, 404, "{path}");
     }
 }
@@ -282,7 +375,8 @@ fn answers_hold_what_the_description_says() {
         let properties = document["components"]["schemas"][schema]["properties"].as_object().unwrap();
         properties.keys().cloned().collect()
     };
-    assert_eq!(members("User").len(), 8);
+    // two of them are a regular user's
+    assert_eq!(members("User").len(), 10);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let guest = runtime.block_on(async { create(&door().await, r#"{"client_id":"game"}"#).await.json() });
     for (schema, answer) in [("GuestAnswer", &guest), ("User", &guest["user"]), ("Session", &guest["session"])] {

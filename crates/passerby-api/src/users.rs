@@ -23,13 +23,21 @@ use serde_json::value::RawValue;
 use crate::{
     manager::{body, in_path, manager, page, present},
     schema::ProblemDetails,
-    schema_manage as schema, view,
+    schema_manage as schema,
+    users_account::{self, Listed},
+    view, view_account,
 };
 
 type Id = Result<Path<String>, PathRejection>;
 
 pub(crate) fn user(out: &mut Out, managed: &ManagedUser) {
     view::user_members(out, &managed.user);
+    if let Some(account) = &managed.account {
+        view_account::account(out, account);
+    }
+    if let Some(asked) = &managed.resolved_from {
+        out.raw(",\"resolved_from\":").string(asked);
+    }
     out.raw(",\"server_data\":").raw(&managed.server_data);
     out.raw(",\"held\":").boolean(managed.held);
     out.raw(",\"epoch\":").integer(managed.epoch.into());
@@ -37,7 +45,7 @@ pub(crate) fn user(out: &mut Out, managed: &ManagedUser) {
     out.raw(",\"client_id\":").string_or_null(managed.client_id.as_deref()).raw("}");
 }
 
-fn answer_user(status: StatusCode, managed: &ManagedUser) -> Response {
+pub(crate) fn answer_user(status: StatusCode, managed: &ManagedUser) -> Response {
     let mut out = Out::with_capacity(512 + managed.user.data.len() + managed.server_data.len());
     user(&mut out, managed);
     let mut response = out.answer(status);
@@ -97,11 +105,20 @@ struct Wanted<'a> {
     server_data: Option<&'a RawValue>,
     #[serde(borrow)]
     entry: Option<json::Text<'a>>,
+    #[serde(borrow)]
+    kind: Option<json::Text<'a>>,
+    #[serde(borrow, default)]
+    identifiers: Vec<Listed<'a>>,
+    #[serde(borrow)]
+    password: Option<json::Text<'a>>,
+    #[serde(borrow)]
+    password_hash: Option<json::Text<'a>>,
 }
 
 /// Make a user
 ///
-/// A guest that nobody has a session of yet. Needs `users:write`.
+/// A guest that nobody has a session of yet; or, with an identifier by which one can sign in, a regular user. Needs
+/// `users:write`.
 #[utoipa::path(
     post,
     path = "/v1/users",
@@ -113,7 +130,7 @@ struct Wanted<'a> {
         (status = 400, description = "The request cannot be read, or a value is not allowed", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 401, description = "No API key, or one that is unknown, expired or another tenant's", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 403, description = "`insufficient_scope`", body = ProblemDetails, content_type = "application/problem+json"),
-        (status = 409, description = "`user_id_taken`: the id belongs, or belonged, to somebody", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 409, description = "`user_id_taken`: the id belongs, or belonged, to somebody; `identifier_taken`", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 413, description = "An object would be too large", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 422, description = "An object breaks a limit or the tenant's schema", body = ProblemDetails, content_type = "application/problem+json"),
     ),
@@ -125,11 +142,15 @@ pub(crate) async fn create(State(app): State<App>, visit: Visit, request: Reques
     let by = manager(&caller, &parts)?;
     let sent = body(&app, &by, ApiScope::UsersWrite, &parts.headers, sent, &[MediaType::Json]).await?;
     let wanted: Wanted<'_> = if sent.is_empty() { Wanted::default() } else { json::parse(&sent)? };
+    let identifiers = users_account::identifiers(&wanted.identifiers)?;
     let new = NewUser {
         id: wanted.id.as_deref(),
         data: json::raw(wanted.data),
         server_data: json::raw(wanted.server_data),
         entry: wanted.entry.as_deref(),
+        kind: users_account::kind(wanted.kind.as_ref())?,
+        identifiers: &identifiers,
+        password: users_account::password(wanted.password.as_ref(), wanted.password_hash.as_ref())?,
     };
     Ok(answer_user(StatusCode::CREATED, &app.core().add_user(&by, new).await?))
 }
@@ -137,7 +158,8 @@ pub(crate) async fn create(State(app): State<App>, visit: Visit, request: Reques
 /// Look at a user
 ///
 /// By the id as it is shown anywhere, also with the prefix of a dialect, or as its caller chose it. `ETag` is the
-/// version, which either half of the profile raises. Needs `users:read`.
+/// version, which either half of the profile raises. A guest that was merged is answered by its account, with
+/// `resolved_from`. Needs `users:read`.
 #[utoipa::path(
     get,
     path = "/v1/users/{id}",

@@ -10,6 +10,8 @@ use passerby_core::{
 };
 use passerby_http::{answer::Out, cookies};
 
+use crate::view_account;
+
 /// The user object.
 pub(crate) fn user(out: &mut Out, user: &UserView) {
     user_members(out, user);
@@ -27,6 +29,9 @@ pub(crate) fn user_members(out: &mut Out, user: &UserView) {
     out.raw(",\"last_active_at\":").time(user.last_active_at);
     out.raw(",\"expires_at\":").time_or_null(user.expires_at);
     out.raw(",\"stored\":").boolean(user.stored);
+    if let Some(account) = &user.account {
+        view_account::account(out, account);
+    }
 }
 
 /// The session object.
@@ -83,26 +88,47 @@ pub(crate) fn recovered(ensured: &Ensured, recovery_code: Option<&str>) -> Respo
 }
 
 fn guest(ensured: &Ensured, secure: bool, recovery_code: Option<&str>) -> Response {
-    let long = ensured.tokens.as_ref().map_or(0, |t| {
-        let lengths = [t.refresh_token.as_ref(), t.session_token.as_ref()].into_iter().flatten().map(String::len);
-        t.access_token.len() + lengths.sum::<usize>() + t.scope.as_ref().map_or(0, |s| s.len()) + 120
-    });
     // 560: everything of fixed length, with room for the longest numbers
-    let mut out = Out::with_capacity(
-        560 + long + ensured.user.id.len() + ensured.user.data.len() + ensured.session.client_id.len(),
-    );
-    out.raw("{\"created\":").boolean(ensured.created).raw(",\"user\":");
-    user(&mut out, &ensured.user);
-    out.raw(",\"session\":");
-    session(&mut out, &ensured.session);
-    if let Some(t) = &ensured.tokens {
-        tokens(&mut out, t);
-    }
+    let mut out = Out::with_capacity(560 + length(ensured));
+    out.raw("{");
+    guest_members(&mut out, ensured);
     if let Some(code) = recovery_code {
         out.raw(",\"recovery_code\":").string(code);
     }
     out.raw("}");
-    let mut response = out.answer(if ensured.created { StatusCode::CREATED } else { StatusCode::OK });
+    let status = if ensured.created { StatusCode::CREATED } else { StatusCode::OK };
+    with_cookie(out.answer(status), ensured, secure)
+}
+
+/// The members of the answer to a creation or a resume.
+pub(crate) fn guest_members(out: &mut Out, ensured: &Ensured) {
+    out.raw("\"created\":").boolean(ensured.created).raw(",");
+    members(out, ensured);
+}
+
+/// User, session and, where there are some, tokens.
+pub(crate) fn members(out: &mut Out, ensured: &Ensured) {
+    out.raw("\"user\":");
+    user(out, &ensured.user);
+    out.raw(",\"session\":");
+    session(out, &ensured.session);
+    if let Some(t) = &ensured.tokens {
+        tokens(out, t);
+    }
+}
+
+/// Bytes of what is not of fixed length.
+pub(crate) fn length(ensured: &Ensured) -> usize {
+    let long = ensured.tokens.as_ref().map_or(0, |t| {
+        let lengths = [t.refresh_token.as_ref(), t.session_token.as_ref()].into_iter().flatten().map(String::len);
+        t.access_token.len() + lengths.sum::<usize>() + t.scope.as_ref().map_or(0, |s| s.len()) + 120
+    });
+    long + ensured.user.id.len() + ensured.user.data.len() + ensured.session.client_id.len()
+}
+
+/// Sets the session's cookie, or takes away a dead one. `secure`: the issuer of the cookie that is to be cleared is
+/// https.
+pub(crate) fn with_cookie(mut response: Response, ensured: &Ensured, secure: bool) -> Response {
     if let Some(cookie) = &ensured.cookie {
         cookies::set(response.headers_mut(), &cookie.value, cookie.max_age.as_secs(), cookie.secure);
     } else if ensured.clear_cookie {

@@ -46,6 +46,9 @@ pub enum Scheme {
     Bearer,
     /// RFC 9449 section 7.1: with a proof.
     DPoP,
+    /// In the body of a token request (RFC 8693 section 2.1). A bound one counts with the request's own proof, which as at
+    /// every token request names no token (RFC 9449 section 5).
+    Body,
 }
 
 /// Where a request comes from, as `Origin` and `Sec-Fetch-Site` tell.

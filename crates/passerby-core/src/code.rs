@@ -163,7 +163,7 @@ impl Passerby {
         let tenant = known.tenant.no;
         let found = self.store.found(tenant, kind, hash).await?;
         let Some(found) = found.filter(|f| f.look_up.ends_at > now) else { return Ok(None) };
-        let Some(user) = &found.standing.user else { return Ok(None) };
+        let Some(user) = found.standing.user.as_ref().filter(|u| u.merged_into.is_none()) else { return Ok(None) };
         let items = self.store.items(tenant, user.id, None).await?;
         let item = items.iter().find(|i| i.kind.look_up() == Some(kind) && i.id == hash && i.ends_at > now).cloned();
         Ok(item.map(|item| GoodCode { standing: found.standing, item, items }))

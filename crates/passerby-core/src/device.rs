@@ -11,7 +11,7 @@ use crate::{
     hold::{Held, Proven, Row},
     id::{ClientNo, SessionId, TenantNo, UserId},
     identifier::hidden,
-    model::{Item, ItemKind, Kind, LookUp, LookUpKind, Session},
+    model::{Item, ItemKind, Kind, LookUp, LookUpKind, OutRow, Session},
     notice::NoticeKind,
     passerby::{Passerby, count},
     port::{Act, CommitError, Ending, ItemChange, Turn},
@@ -291,10 +291,21 @@ impl Passerby {
 
     /// Commits a turn of the held user; stores a floating guest first.
     pub(crate) async fn turn(&self, held: &Held, turn: Turn, now: Timestamp) -> Result<(), CommitError> {
+        self.turn_with(held, turn, Vec::new(), now).await
+    }
+
+    /// The same with rows of the outbox.
+    pub(crate) async fn turn_with(
+        &self,
+        held: &Held,
+        turn: Turn,
+        out: Vec<OutRow>,
+        now: Timestamp,
+    ) -> Result<(), CommitError> {
         let keep = held.to_keep(now);
         let keeps = keep.is_some();
         let (user, epoch, raise) = (turn.user, turn.epoch, turn.raise);
-        self.commit(held.tenant.no, keep, Act::Turn(Box::new(turn))).await?;
+        self.commit_with(held.tenant.no, keep, Act::Turn(Box::new(turn)), out).await?;
         if keeps {
             count(&self.counts().kept);
         }
@@ -367,7 +378,7 @@ impl Passerby {
             let others = |i: &Item| match i.kind {
                 ItemKind::DeviceKey => i.id != item.id,
                 ItemKind::Recovery => true,
-                ItemKind::HandOff | ItemKind::Notice => false,
+                _ => false,
             };
             if !force && held.kind == Kind::Anonymous && !items.iter().any(others) {
                 return Err(last_way_in());
@@ -421,7 +432,8 @@ impl Passerby {
             turn.end = Ending::All { but: None };
             turn.items.push(ItemChange::RemoveAll { kind: ItemKind::HandOff, but: None });
             turn.items.extend(self.told(&items, NoticeKind::SessionsRevoked, None, now));
-            match self.turn(&held, turn, now).await {
+            let told = self.all_revoked_event(&held.tenant, held.user, now);
+            match self.turn_with(&held, turn, vec![told], now).await {
                 Ok(()) => return Ok(()),
                 Err(CommitError::Moved) => held = self.hold_again(&held, now).await?,
                 Err(e) => return Err(e.into()),
@@ -437,19 +449,38 @@ impl Passerby {
         access: &Access<'_>,
         now: Timestamp,
     ) -> Result<(Held, Option<Thumbprint>), Error> {
+        self.hold_or_late(caller, access, now).await.map_err(|late| late.error)
+    }
+
+    /// The same; where the session is over, the key whose proof was spent with the question is told.
+    pub(crate) async fn hold_or_late(
+        &self,
+        caller: &Caller<'_>,
+        access: &Access<'_>,
+        now: Timestamp,
+    ) -> Result<(Held, Option<Thumbprint>), Late> {
+        let without = |error| Late { error, key: None };
         let Some(token) = access.token else {
-            let held = self.hold_caller(caller, access, now).await?;
-            let key = self.proven(caller, &held.tenant, None, now).await?;
+            let held = self.hold_caller(caller, access, now).await.map_err(without)?;
+            let key = self.proven(caller, &held.tenant, None, now).await.map_err(without)?;
             return Ok((held, key));
         };
-        let seen = self.read_own(caller, token, now)?;
+        let seen = self.read_own(caller, token, now).map_err(without)?;
         let settings = self.settings();
-        let gone = || Error::new(Code::SessionEnded, "The session has ended.");
+        let gone = || without(Error::new(Code::SessionEnded, "The session has ended."));
         let tenant = settings.tenant(seen.tenant).ok_or_else(gone)?;
-        let key = self.proven(caller, tenant, Some(token), now).await?;
-        let (_, held) = self.hold_proven(seen, key, now).await?;
+        let key = self.proven(caller, tenant, Some(token), now).await.map_err(without)?;
+        let (_, held) = self.hold_proven(seen, key, now).await.map_err(|error| Late { error, key })?;
         Ok((held, key))
     }
+}
+
+/// A caller whose session is not held.
+pub(crate) struct Late {
+    /// Why.
+    pub(crate) error: Error,
+    /// The key whose proof came along and was good.
+    pub(crate) key: Option<Thumbprint>,
 }
 
 /// The row of the held session.

@@ -78,6 +78,32 @@ pub enum Code {
     HandOffCancelled,
     /// Another device waits with this code already.
     RecoveryPending,
+    /// The identifier is another's.
+    IdentifierTaken,
+    /// The guest became a regular user meanwhile: sign in.
+    GuestConverted,
+    /// The guest was merged into an account.
+    GuestMerged,
+    /// A merge of the guest waits for the application's word; nothing of it can be written.
+    GuestFrozen,
+    /// Unknown identifier or wrong password: which of both nobody is told.
+    InvalidCredentials,
+    /// The link of the claim was not confirmed yet.
+    ClaimPending,
+    /// The tenant does not let people sign in this way.
+    MethodNotEnabled,
+    /// The address is proven, and no account has it.
+    NoAccount,
+    /// The sign-in is too long ago for this.
+    ReauthenticationRequired,
+    /// The merge ticket is broken, over, or names others than the caller.
+    InvalidMergeTicket,
+    /// The tenant's policy refuses merges.
+    MergeRefused,
+    /// The policy changed since the preview: look at the new one.
+    PreviewOutdated,
+    /// The guest was merged into another account, or the transfer is not in the state that this needs.
+    TransferState,
     /// The API key is good, but not for this.
     InsufficientScope,
     /// `If-Match` names another version.
@@ -130,6 +156,19 @@ impl Code {
             Self::InvalidCode => "invalid_code",
             Self::HandOffCancelled => "hand_off_cancelled",
             Self::RecoveryPending => "recovery_pending",
+            Self::IdentifierTaken => "identifier_taken",
+            Self::GuestConverted => "guest_converted",
+            Self::GuestMerged => "guest_merged",
+            Self::GuestFrozen => "guest_frozen",
+            Self::InvalidCredentials => "invalid_credentials",
+            Self::ClaimPending => "claim_pending",
+            Self::MethodNotEnabled => "method_not_enabled",
+            Self::NoAccount => "no_account",
+            Self::ReauthenticationRequired => "reauthentication_required",
+            Self::InvalidMergeTicket => "invalid_merge_ticket",
+            Self::MergeRefused => "merge_refused",
+            Self::PreviewOutdated => "preview_outdated",
+            Self::TransferState => "transfer_state",
             Self::InsufficientScope => "insufficient_scope",
             Self::PreconditionFailed => "precondition_failed",
             Self::NotFound => "not_found",
@@ -220,6 +259,10 @@ impl From<CommitError> for Error {
                 Code::IdempotencyMismatch,
                 "Idempotency-Key",
                 "This Idempotency-Key came with another body before.",
+            ),
+            CommitError::Frozen => Self::new(
+                Code::GuestFrozen,
+                "A merge of this guest waits for the application's word; until then nothing of it can be changed.",
             ),
             CommitError::Gone | CommitError::Marked => Self::new(Code::SessionEnded, "The session has ended."),
             CommitError::Moved | CommitError::Taken => {

@@ -13,8 +13,8 @@ use crate::{
     device::{TRIES, body, count_of, mark_beside, read_body},
     guest::{Ensured, only_guests},
     hold::{Claimed, Held, Proven, decide},
-    id::{SessionId, TenantNo},
-    model::{Item, ItemKind, LookUp, LookUpKind, Session},
+    id::{SessionId, TenantNo, UserId},
+    model::{Item, ItemKind, Kind, LookUp, LookUpKind, Session},
     notice::NoticeKind,
     passerby::Passerby,
     port::{Act, CommitError, Ending, ItemChange, StoreError, Turn},
@@ -22,6 +22,12 @@ use crate::{
 
 /// A code lives so long.
 const LIFE: Duration = Duration::from_mins(5);
+
+/// A code that needs no confirmation lives so long.
+const OPEN_LIFE: Duration = Duration::from_hours(24);
+
+/// So many letters it has: 140 bits, since it opens a guest by itself.
+const OPEN_LETTERS: usize = 28;
 
 /// Crockford's base 32: no letter that looks like another, 40 bits in eight.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -59,6 +65,37 @@ struct Kept {
     /// Another device asked: it is over, and the first one is told so.
     #[serde(default)]
     cancelled: bool,
+    /// An operator gave it out: the first device that has it comes in, and nobody confirms.
+    #[serde(default)]
+    open: bool,
+}
+
+/// A code by which one device comes into a guest, once, without confirmation.
+pub(crate) struct OpenCode {
+    /// As it is told.
+    pub(crate) text: String,
+    /// The hash by which it is found.
+    pub(crate) id: [u8; 32],
+    ends_at: Timestamp,
+}
+
+impl OpenCode {
+    /// Its rows with the guest that it opens.
+    pub(crate) fn rows(&self, user: UserId) -> (Item, LookUp) {
+        let kept = Kept {
+            mode: HandOffMode::Share,
+            session: Box::default(),
+            asker: None,
+            check: None,
+            confirmed: true,
+            cancelled: false,
+            open: true,
+        };
+        let (id, ends_at) = (self.id, self.ends_at);
+        let item = Item { kind: ItemKind::HandOff, id, revision: 1, ends_at, body: body(&kept) };
+        let session = SessionId::from_bytes([0; 16]);
+        (item, LookUp { kind: LookUpKind::HandOff, hash: id, user, session, body: [0; 32], ends_at })
+    }
 }
 
 /// A code that was just made.
@@ -108,9 +145,8 @@ pub enum HandOffAnswer {
 }
 
 /// The code as it is hashed: upper case, look-alikes folded, nothing between. `None`: no code of ours.
-fn normal(code: &str) -> Option<[u8; 8]> {
-    let mut out = [0u8; 8];
-    let mut n = 0;
+fn normal(code: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(OPEN_LETTERS);
     for c in code.chars().filter(|c| !matches!(c, '-' | ' ' | '\u{2010}'..='\u{2015}')) {
         let c = match c.to_ascii_uppercase() {
             'O' => b'0',
@@ -118,17 +154,16 @@ fn normal(code: &str) -> Option<[u8; 8]> {
             c if c.is_ascii() => c as u8,
             _ => return None,
         };
-        if !ALPHABET.contains(&c) {
+        if !ALPHABET.contains(&c) || out.len() == OPEN_LETTERS {
             return None;
         }
-        *out.get_mut(n)? = c;
-        n += 1;
+        out.push(c);
     }
-    (n == 8).then_some(out)
+    matches!(out.len(), 8 | OPEN_LETTERS).then_some(out)
 }
 
-fn fresh_code() -> Result<[u8; 8], Error> {
-    let mut bytes = [0u8; 8];
+fn fresh_code<const N: usize>() -> Result<[u8; N], Error> {
+    let mut bytes = [0u8; N];
     random(&mut bytes)?;
     // 256 is a multiple of 32: every letter is as likely
     Ok(bytes.map(|b| ALPHABET[usize::from(b % 32)]))
@@ -139,8 +174,18 @@ fn check_text(check: Option<u8>) -> String {
 }
 
 impl Passerby {
-    fn hand_off_hash(&self, tenant: TenantNo, code: [u8; 8]) -> Result<[u8; 32], Error> {
-        Ok(self.secrets_of(tenant)?.look_up_hash("hand-off", &[&code]))
+    fn hand_off_hash(&self, tenant: TenantNo, code: &[u8]) -> Result<[u8; 32], Error> {
+        Ok(self.secrets_of(tenant)?.look_up_hash("hand-off", &[code]))
+    }
+
+    /// A code that an operator gives out, not stored yet.
+    ///
+    /// # Errors
+    /// [`Code::Internal`].
+    pub(crate) fn open_code(&self, tenant: TenantNo, now: Timestamp) -> Result<OpenCode, Error> {
+        let letters = fresh_code::<OPEN_LETTERS>()?;
+        let groups: Vec<_> = letters.chunks(4).map(String::from_utf8_lossy).collect();
+        Ok(OpenCode { text: groups.join("-"), id: self.hand_off_hash(tenant, &letters)?, ends_at: now.plus(OPEN_LIFE) })
     }
 
     /// Makes a code on the first device; an older one that is not finished dies.
@@ -158,8 +203,8 @@ impl Passerby {
         only_guests(&held)?;
         let ends_at = now.plus(LIFE);
         for _ in 0..TRIES {
-            let code = fresh_code()?;
-            let id = self.hand_off_hash(held.tenant.no, code)?;
+            let code = fresh_code::<8>()?;
+            let id = self.hand_off_hash(held.tenant.no, &code)?;
             let kept = Kept {
                 mode,
                 session: held.session.to_string().into(),
@@ -167,6 +212,7 @@ impl Passerby {
                 check: None,
                 confirmed: false,
                 cancelled: false,
+                open: false,
             };
             let item = Item { kind: ItemKind::HandOff, id, revision: 1, ends_at, body: body(&kept) };
             let mut turn = Turn::of(held.user, held.epoch);
@@ -287,7 +333,7 @@ impl Passerby {
         if let Some(held) = self.opened_before(&asked, now).await? {
             return Ok(HandOffAnswer::Done(Box::new(self.let_in(&asked, &held, now)?)));
         }
-        let hash = normal(request.code).map(|code| self.hand_off_hash(tenant, code)).transpose()?;
+        let hash = normal(request.code).map(|code| self.hand_off_hash(tenant, &code)).transpose()?;
         let session = self.new_session(&asked.known, asked.key, asked.bound, request.session_type, now);
         let mut tried = None;
         for _ in 0..TRIES {
@@ -304,6 +350,16 @@ impl Passerby {
                 good => good?,
             };
             let mut kept: Kept = read_body(&good.item)?;
+            if kept.open {
+                let user = good.standing.user.as_ref().filter(|u| u.kind == Kind::Anonymous).ok_or_else(wrong_code)?;
+                let known_key = self.key_may_come(&asked, user.id, now).await?;
+                tried = Some(user.id);
+                let opened = Opened { user: user.id, epoch: user.epoch, by: None };
+                match self.let_in_by_hand_off(&asked, &opened, &good, &kept, known_key, session.clone(), now).await? {
+                    Some(ensured) => return Ok(HandOffAnswer::Done(Box::new(ensured))),
+                    None => continue,
+                }
+            }
             let maker = maker(&asked, &good, &kept, now)?;
             let known_key = self.key_may_come(&asked, maker.user, now).await?;
             let (turn, answer) = match &kept.asker {
@@ -337,6 +393,7 @@ impl Passerby {
                 Some(_) => {
                     tried = Some(maker.user);
                     let session = session.clone();
+                    let maker = Opened { user: maker.user, epoch: maker.epoch, by: Some(&maker) };
                     match self.let_in_by_hand_off(&asked, &maker, &good, &kept, known_key, session, now).await? {
                         Some(ensured) => return Ok(HandOffAnswer::Done(Box::new(ensured))),
                         None => continue,
@@ -361,7 +418,7 @@ impl Passerby {
     async fn let_in_by_hand_off(
         &self,
         asked: &Asked<'_>,
-        maker: &Held,
+        opened: &Opened<'_>,
         good: &GoodCode,
         kept: &Kept,
         known_key: bool,
@@ -371,10 +428,10 @@ impl Passerby {
         let tenant = asked.known.tenant.no;
         let id = session.id;
         let device = asked.device.as_ref().or(kept.asker.as_ref().and_then(|a| a.device.as_ref())).cloned();
-        let mut turn = Turn::of(maker.user, maker.epoch);
-        turn.by = Some(maker.session);
+        let mut turn = Turn::of(opened.user, opened.epoch);
+        turn.by = opened.by.map(|maker| maker.session);
         turn.items.push(removed(&good.item));
-        if kept.mode == HandOffMode::Move {
+        if let Some(maker) = opened.by.filter(|_| kept.mode == HandOffMode::Move) {
             turn.end = match maker.device_key() {
                 // with its key everything goes that hangs on it
                 Some(key) => Ending::ByKey {
@@ -405,11 +462,11 @@ impl Passerby {
             turn.counted = vec![count_of(&good.items, ItemKind::DeviceKey)];
             let name = device.clone();
             let (item, look_up) =
-                self.device_key_rows(tenant, key, maker.user, id, asked.known.client.no, name, now)?;
+                self.device_key_rows(tenant, key, opened.user, id, asked.known.client.no, name, now)?;
             turn.items.push(ItemChange::Put { item, was: None });
             turn.look_ups.push(look_up);
         }
-        turn.look_ups.extend(asked.request_key.map(|key| key.row(&asked.known, maker.user, id, now)));
+        turn.look_ups.extend(asked.request_key.map(|key| key.row(&asked.known, opened.user, id, now)));
         turn.items.extend(self.told(&good.items, NoticeKind::HandOffCompleted, device.as_deref(), now));
         turn.open = Some(Box::new(session));
         match self.commit(tenant, None, Act::Turn(Box::new(turn))).await {
@@ -424,9 +481,17 @@ impl Passerby {
             Err(e) => return Err(e.into()),
         }
         let proven = Proven::Key(asked.key);
-        let held = self.read_again(&asked.known.tenant, maker.user, id, proven, now).await?;
+        let held = self.read_again(&asked.known.tenant, opened.user, id, proven, now).await?;
         self.let_in(asked, &held, now).map(Some)
     }
+}
+
+/// The guest that a code opens.
+struct Opened<'a> {
+    user: UserId,
+    epoch: i32,
+    /// The session that made the code; `None`: an operator did.
+    by: Option<&'a Held>,
 }
 
 /// The session that made the code; it must live still.
@@ -473,7 +538,7 @@ fn link(held: &Held, code: &str) -> String {
     format!("{page}#code={code}&client_id={client_id}")
 }
 
-opaque_debug!(HandOff);
+opaque_debug!(HandOff, OpenCode);
 
 #[cfg(test)]
 mod tests {
@@ -482,13 +547,16 @@ mod tests {
     #[test]
     fn a_code_is_read_as_people_write_it() {
         for text in ["AB01-CDEF", "ab01cdef", " aboi cdef ", "ABOL\u{2013}CDEF", "a-b-0-1-c-d-e-f"] {
-            assert_eq!(normal(text), Some(*b"AB01CDEF"), "{text}");
+            assert_eq!(normal(text).as_deref(), Some(b"AB01CDEF".as_slice()), "{text}");
         }
         for text in ["", "AB01-CDE", "AB01-CDEFG", "AB01-CDEU", "ÄB01CDEF", "AB01_CDEF", "AB01CDEF\0"] {
             assert_eq!(normal(text), None, "{text}");
         }
-        let code = fresh_code().unwrap();
-        assert_eq!(normal(&String::from_utf8_lossy(&code)), Some(code));
+        let code = fresh_code::<8>().unwrap();
+        assert_eq!(normal(&String::from_utf8_lossy(&code)), Some(code.to_vec()));
         assert_ne!(fresh_code().unwrap(), code);
+        let code = fresh_code::<OPEN_LETTERS>().unwrap();
+        assert_eq!(normal(&String::from_utf8_lossy(&code)), Some(code.to_vec()));
+        assert_eq!(normal(&"A".repeat(OPEN_LETTERS + 1)), None);
     }
 }

@@ -171,7 +171,8 @@ pub(crate) fn decide(
         // only what was minted floating may stand without a row
         return floats(claimed.floating.ok_or_else(ended)?, &standing, 0, Kind::Anonymous);
     };
-    if claimed.epoch < user.epoch {
+    // a merged guest lives on as a pointer alone
+    if claimed.epoch < user.epoch || user.merged_into.is_some() {
         return Err(ended());
     }
     let Some(session) = standing.session(claimed.session) else {
@@ -232,19 +233,11 @@ impl Held {
     pub(crate) fn to_keep(&self, now: Timestamp) -> Option<Box<NewGuest>> {
         let Row::Floating(floating) = &self.row else { return None };
         let user = User {
-            id: self.user,
             chosen_id: floating.chosen_id.clone(),
             chosen_by: floating.chosen_by_client.then_some(self.client.no),
-            kind: Kind::Anonymous,
-            client: self.client.no,
-            created_at: floating.created_at,
-            updated_at: floating.created_at,
-            version: 1,
-            epoch: 0,
             data: floating.metadata.clone(),
-            server_data: None,
             entry: floating.entry.clone(),
-            held: false,
+            ..User::guest(self.user, self.client.no, floating.created_at)
         };
         let session = Session {
             id: self.session,
@@ -383,7 +376,7 @@ impl Passerby {
         let seen = self.read_own(caller, token, now)?;
         let key = match token.scheme {
             Scheme::Bearer => None,
-            Scheme::DPoP => {
+            Scheme::DPoP | Scheme::Body => {
                 let settings = self.settings();
                 let tenant = settings.tenant(seen.tenant).ok_or_else(ended)?;
                 self.proven(caller, tenant, Some(token), now).await?

@@ -194,6 +194,7 @@ impl Passerby {
         if let Err(e) = self.flush_key_uses().await {
             tracing::warn!(error = %e, "the last uses of API keys were not written");
         }
+        self.leave_outbox().await;
         self.store.close().await;
     }
 }

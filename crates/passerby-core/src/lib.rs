@@ -15,6 +15,7 @@ macro_rules! opaque_debug {
     };
 }
 
+pub mod account;
 pub mod api_key;
 pub mod caller;
 mod client;
@@ -33,10 +34,13 @@ pub mod key;
 mod limit;
 pub mod manage;
 pub mod me;
+pub mod merge;
+pub mod message;
 mod mint;
 pub mod model;
 pub mod notice;
 pub mod oauth;
+pub mod outbox;
 mod passerby;
 pub mod password;
 pub mod port;

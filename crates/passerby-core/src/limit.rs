@@ -79,6 +79,10 @@ impl<K: Clone + Eq + std::hash::Hash> Limiter<K> {
 pub(crate) struct Limits {
     per_address: Option<Limiter<u64>>,
     per_client: Option<Limiter<ClientNo>>,
+    sign_ins_per_address: Option<Limiter<u64>>,
+    sign_ins_per_account: Option<Limiter<u64>>,
+    messages_per_address: Option<Limiter<u64>>,
+    messages_per_recipient: Option<Limiter<u64>>,
 }
 
 impl Limits {
@@ -87,7 +91,24 @@ impl Limits {
         Self {
             per_address: rates.creations_per_address.and_then(|r| Limiter::new(r, &clock)),
             per_client: rates.creations_per_client.and_then(|r| Limiter::new(r, &clock)),
+            sign_ins_per_address: rates.sign_ins_per_address.and_then(|r| Limiter::new(r, &clock)),
+            sign_ins_per_account: rates.sign_ins_per_account.and_then(|r| Limiter::new(r, &clock)),
+            messages_per_address: rates.messages_per_address.and_then(|r| Limiter::new(r, &clock)),
+            messages_per_recipient: rates.messages_per_recipient.and_then(|r| Limiter::new(r, &clock)),
         }
+    }
+
+    /// Asked before a password or code is looked at. `account`: a number that stands for the identifier, whether or not
+    /// anybody has it.
+    pub(crate) fn sign_in(&self, address: IpAddr, account: u64) -> Result<(), Error> {
+        let detail = "Too many sign-ins; wait and try again.";
+        both(self.sign_ins_per_address.as_ref(), self.sign_ins_per_account.as_ref(), address, account, detail)
+    }
+
+    /// Asked before a message is sent.
+    pub(crate) fn message(&self, address: IpAddr, recipient: u64) -> Result<(), Error> {
+        let detail = "Too many messages; wait and try again.";
+        both(self.messages_per_address.as_ref(), self.messages_per_recipient.as_ref(), address, recipient, detail)
     }
 
     /// Asked at every creation.
@@ -111,13 +132,37 @@ impl Limits {
 
     /// Forgets keys that are no longer limited.
     pub(crate) fn tidy(&self) {
-        if let Some(l) = &self.per_address {
-            l.tidy();
-        }
         if let Some(l) = &self.per_client {
             l.tidy();
         }
+        let by_number = [
+            &self.per_address,
+            &self.sign_ins_per_address,
+            &self.sign_ins_per_account,
+            &self.messages_per_address,
+            &self.messages_per_recipient,
+        ];
+        for l in by_number.into_iter().flatten() {
+            l.tidy();
+        }
     }
+}
+
+fn both(
+    per_address: Option<&Limiter<u64>>,
+    per_other: Option<&Limiter<u64>>,
+    address: IpAddr,
+    other: u64,
+    detail: &'static str,
+) -> Result<(), Error> {
+    let too_many = |wait| Error::new(Code::TooManyRequests, detail).after(wait);
+    if let Some(limiter) = per_address {
+        limiter.check(&address_key(address, limiter.coarse.load(Ordering::Relaxed))).map_err(too_many)?;
+    }
+    if let Some(limiter) = per_other {
+        limiter.check(&other).map_err(too_many)?;
+    }
+    Ok(())
 }
 
 /// One number for what counts as one visitor: an IPv4 address, an IPv6 /64 (RFC 6177: what one site gets at least).
@@ -239,7 +284,7 @@ mod tests {
     fn limits(rate: Rate) -> (Arc<ManualClock>, Limits) {
         let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(1_790_000_000)));
         let port: Arc<dyn Clock> = clock.clone();
-        (clock, Limits::new(&RateLimits { creations_per_address: Some(rate), creations_per_client: None }, &port))
+        (clock, Limits::new(&RateLimits { creations_per_address: Some(rate), ..RateLimits::default() }, &port))
     }
 
     #[test]

@@ -6,11 +6,12 @@ use passerby_jose::sha256;
 
 use crate::{
     Code, Error, Timestamp,
+    account::AccountView,
     caller::{Access, Caller},
     device::DeviceKeyView,
     hold::{Held, Row},
     id::SessionId,
-    model::{Kind, Session, SessionKind},
+    model::{Kind, OutRow, Session, SessionKind},
     notice::Notice,
     passerby::{Passerby, count},
     port::{Act, CommitError, Committed, EditProfile, Half, OperationKey},
@@ -42,6 +43,8 @@ pub struct UserView {
     pub expires_at: Option<Timestamp>,
     /// Whether it has a row.
     pub stored: bool,
+    /// What a regular user has beside the profile, where the answer shows it.
+    pub account: Option<Box<AccountView>>,
 }
 
 /// A session as doors show it.
@@ -194,6 +197,7 @@ impl Held {
                 last_active_at: self.active_at,
                 expires_at: Some(self.ends.idle),
                 stored: false,
+                account: None,
             },
             Row::Stored(stored) => {
                 let living = stored.sessions.iter().filter(|s| s.ended_at.is_none());
@@ -211,6 +215,7 @@ impl Held {
                     last_active_at: active,
                     expires_at: (stored.user.kind == Kind::Anonymous).then_some(end),
                     stored: true,
+                    account: None,
                 }
             }
         }
@@ -224,7 +229,9 @@ impl Passerby {
     /// As for every call on oneself: no, a broken or an ended credential.
     pub async fn me(&self, caller: &Caller<'_>, access: &Access<'_>) -> Result<Me, Error> {
         let held = self.hold_caller(caller, access, self.now()).await?;
-        Ok(Me { user: held.user_view(Dress::default()), session: held.session_view() })
+        let mut user = held.user_view(Dress::default());
+        user.account = self.account_of(&held).await?.map(Box::new);
+        Ok(Me { user, session: held.session_view() })
     }
 
     /// The OpenID Connect userinfo of the caller: the same facts, the id as the token's `sub` has it (OpenID Connect Core
@@ -372,8 +379,13 @@ impl Passerby {
 
     /// Ends a session of the held user; a floating one is marked, so that no token brings it back.
     pub(crate) async fn end(&self, held: &Held, session: SessionId) -> Result<(), Error> {
+        self.end_with(held, session, Vec::new()).await
+    }
+
+    /// The same with rows of the outbox.
+    pub(crate) async fn end_with(&self, held: &Held, session: SessionId, out: Vec<OutRow>) -> Result<(), Error> {
         let act = Act::EndSession { user: held.user, session, mark_until: held.mark_until() };
-        self.commit(held.tenant.no, None, act).await?;
+        self.commit_with(held.tenant.no, None, act, out).await?;
         Ok(())
     }
 
@@ -426,13 +438,17 @@ impl Passerby {
         })
     }
 
-    /// Erases the caller: rows gone, a mark left, so that no token brings them back.
+    /// Erases the caller: rows gone, a mark left, so that no token brings them back. Guests that came into the account go
+    /// with it.
     ///
     /// # Errors
     /// As for [`Passerby::me`].
     pub async fn erase_me(&self, caller: &Caller<'_>, access: &Access<'_>) -> Result<(), Error> {
         let now = self.now();
         let held = self.hold_caller(caller, access, now).await?;
+        if held.kind == Kind::Regular {
+            self.erase_absorbed(&held.tenant, held.user, now).await?;
+        }
         let mark_until = now.plus(held.tenant.longest_lifetime());
         let act = Act::Erase { user: held.user, chosen_id: held.chosen_id().map(Into::into), mark_until };
         self.commit(held.tenant.no, None, act).await?;

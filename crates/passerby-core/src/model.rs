@@ -70,6 +70,36 @@ pub struct User {
     pub entry: Option<Box<str>>,
     /// Held by an API key: never culled.
     pub held: bool,
+    /// When the guest became a regular user; set once.
+    pub converted_at: Option<Timestamp>,
+    /// The account that a merge put the guest's things into: the id lives on as a pointer to it.
+    pub merged_into: Option<UserId>,
+    /// A merge waits for the application's word: nothing of the guest may be written.
+    pub frozen: bool,
+}
+
+impl User {
+    /// A guest without anything, as it is when it was just made.
+    pub fn guest(id: UserId, client: ClientNo, created_at: Timestamp) -> Self {
+        Self {
+            id,
+            chosen_id: None,
+            chosen_by: None,
+            kind: Kind::Anonymous,
+            client,
+            created_at,
+            updated_at: created_at,
+            version: 1,
+            epoch: 0,
+            data: "{}".into(),
+            server_data: None,
+            entry: None,
+            held: false,
+            converted_at: None,
+            merged_into: None,
+            frozen: false,
+        }
+    }
 }
 
 /// How a session's credential travels.
@@ -164,6 +194,18 @@ pub enum ItemKind {
     Recovery,
     /// Something that the user's sessions are told.
     Notice,
+    /// What the user is known by, proven or set with a credential: exclusive.
+    Identifier,
+    /// The password's hash; one row.
+    Password,
+    /// An identifier that was claimed and is not proven.
+    Claim,
+    /// Where a merge has put the guest; one row, for ever.
+    Transfer,
+    /// What an undo of the merge needs; one row, as long as it may be undone.
+    TransferUndo,
+    /// On the account: a guest that was merged into it.
+    Absorbed,
 }
 
 impl ItemKind {
@@ -174,12 +216,32 @@ impl ItemKind {
             Self::HandOff => 2,
             Self::Recovery => 3,
             Self::Notice => 4,
+            Self::Identifier => 5,
+            Self::Password => 6,
+            Self::Claim => 7,
+            Self::Transfer => 8,
+            Self::TransferUndo => 9,
+            Self::Absorbed => 10,
         }
     }
 
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::DeviceKey,
+        Self::HandOff,
+        Self::Recovery,
+        Self::Notice,
+        Self::Identifier,
+        Self::Password,
+        Self::Claim,
+        Self::Transfer,
+        Self::TransferUndo,
+        Self::Absorbed,
+    ];
+
     /// From the number that stores keep.
     pub fn from_number(n: i64) -> Option<Self> {
-        [Self::DeviceKey, Self::HandOff, Self::Recovery, Self::Notice].into_iter().find(|k| i64::from(k.number()) == n)
+        Self::ALL.into_iter().find(|k| i64::from(k.number()) == n)
     }
 
     /// The look-up by which an item of this kind is found: its hash is the item's id.
@@ -188,7 +250,8 @@ impl ItemKind {
             Self::DeviceKey => Some(LookUpKind::DeviceKey),
             Self::HandOff => Some(LookUpKind::HandOff),
             Self::Recovery => Some(LookUpKind::Recovery),
-            Self::Notice => None,
+            Self::Identifier => Some(LookUpKind::Identifier),
+            Self::Notice | Self::Password | Self::Claim | Self::Transfer | Self::TransferUndo | Self::Absorbed => None,
         }
     }
 }
@@ -207,6 +270,149 @@ pub struct Item {
     pub ends_at: Timestamp,
     /// JSON.
     pub body: Box<str>,
+}
+
+/// What a [`Record`] is; its number is part of the row's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RecordKind {
+    /// A code or link on its way to an address, whether or not an account has it.
+    Flow,
+    /// Wrong codes for one address, whoever tried them.
+    Tries,
+    /// An operator's template of a message.
+    Template,
+    /// Who does a job that one process at a time does.
+    Lease,
+}
+
+impl RecordKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Flow, Self::Tries, Self::Template, Self::Lease];
+
+    /// The number that stores keep.
+    pub fn number(self) -> i16 {
+        match self {
+            Self::Flow => 1,
+            Self::Tries => 2,
+            Self::Template => 3,
+            Self::Lease => 4,
+        }
+    }
+
+    /// From the number that stores keep.
+    pub fn from_number(n: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|k| i64::from(k.number()) == n)
+    }
+}
+
+/// A small thing of a tenant that belongs to no user (one row of `records`), kept and changed like an [`Item`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// What it is.
+    pub kind: RecordKind,
+    /// Its key beside the tenant's and the kind.
+    pub id: [u8; 32],
+    /// Counts its changes, from 1.
+    pub revision: i32,
+    /// From here on it is dead, and swept.
+    pub ends_at: Timestamp,
+    /// JSON.
+    pub body: Box<str>,
+}
+
+/// Where a row of the outbox goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Target {
+    /// Nowhere: the event log.
+    Log,
+    /// A mail.
+    Mail,
+    /// A short message.
+    Sms,
+    /// Something that the core itself does later.
+    Timer,
+}
+
+impl Target {
+    /// The number that stores keep.
+    pub fn number(self) -> i16 {
+        match self {
+            Self::Log => 0,
+            Self::Mail => 1,
+            Self::Sms => 2,
+            Self::Timer => 3,
+        }
+    }
+
+    /// From the number that stores keep.
+    pub fn from_number(n: i64) -> Option<Self> {
+        [Self::Log, Self::Mail, Self::Sms, Self::Timer].into_iter().find(|k| i64::from(k.number()) == n)
+    }
+}
+
+/// What became of a row of the outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutState {
+    /// It waits for its moment.
+    Waiting,
+    /// It arrived, or had nowhere to go.
+    Done,
+    /// It could not be delivered: an operator may send it again.
+    Dead,
+}
+
+impl OutState {
+    /// The number that stores keep.
+    pub fn number(self) -> i16 {
+        match self {
+            Self::Waiting => 0,
+            Self::Done => 1,
+            Self::Dead => 2,
+        }
+    }
+
+    /// From the number that stores keep.
+    pub fn from_number(n: i64) -> Option<Self> {
+        [Self::Waiting, Self::Done, Self::Dead].into_iter().find(|k| i64::from(k.number()) == n)
+    }
+}
+
+/// A row that a change adds to the outbox, in its own transaction. The engine gives it the user's next number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutRow {
+    /// Its id, for ever the same: receivers tell repeats by it.
+    pub id: [u8; 16],
+    /// Whose it is (of a flow for an address: the id that stands for the address).
+    pub user: UserId,
+    /// The event's name.
+    pub name: Box<str>,
+    /// When it happened.
+    pub at: Timestamp,
+    /// Where it goes.
+    pub target: Target,
+    /// What goes to one receiver is delivered in order: rows of one user and lane wait for each other.
+    pub lane: [u8; 16],
+    /// When it is to be delivered; `None`: it has nowhere to go.
+    pub due_at: Option<Timestamp>,
+    /// It is of no use after that: not delivered, and swept.
+    pub ends_at: Timestamp,
+    /// JSON; sealed where it goes to people.
+    pub body: Box<[u8]>,
+}
+
+/// A row of the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptRow {
+    /// Tenant.
+    pub tenant: TenantNo,
+    /// The user's number of it, from 1.
+    pub seq: i64,
+    /// The row.
+    pub row: OutRow,
+    /// What became of it.
+    pub state: OutState,
+    /// How often it was tried.
+    pub tries: i32,
 }
 
 /// A raised epoch (one row of `epochs`): tokens of the user with a lower one are dead.
@@ -285,6 +491,9 @@ impl NewGuest {
             && session.key.is_none()
             && !session.bound
             && !user.held
+            && user.converted_at.is_none()
+            && user.merged_into.is_none()
+            && !user.frozen
             && items.is_empty()
     }
 
@@ -333,6 +542,8 @@ pub enum LookUpKind {
     HandOff,
     /// A recovery code.
     Recovery,
+    /// An identifier: its normal form.
+    Identifier,
 }
 
 impl LookUpKind {
@@ -344,6 +555,7 @@ impl LookUpKind {
             Self::DeviceKey => 3,
             Self::HandOff => 4,
             Self::Recovery => 5,
+            Self::Identifier => 6,
         }
     }
 }

@@ -19,10 +19,12 @@ use crate::{
     api_key::ApiKeys,
     dpop::Nonces,
     id::{ClientNo, IdMaker, SessionId, TenantNo, UserId},
+    identifier::Identifier,
     key::KeyRing,
     limit::{Limits, TenantLimits, WrongCodes},
-    model::NewGuest,
-    port::{Act, Change, Clock, CommitError, Committed, Random, Store, Wait},
+    model::{NewGuest, OutRow},
+    password::Passwords,
+    port::{Act, Change, Clock, CommitError, Committed, Post, Random, Store, Wait},
     secret::{MasterKey, TenantSecrets},
     settings::Settings,
     token::{access::Seen, current::CurrentTokens},
@@ -39,6 +41,10 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// Random bytes for ids.
     pub random: Arc<dyn Random>,
+    /// What carries messages to people.
+    pub post: Arc<dyn Post>,
+    /// How passwords are hashed, and where.
+    pub passwords: Passwords,
 }
 
 /// How often things happened since the start; read by the metrics door.
@@ -62,6 +68,18 @@ pub struct Counts {
     pub edits: AtomicU64,
     /// Users erased.
     pub erased: AtomicU64,
+    /// Sign-ins to accounts.
+    pub sign_ins: AtomicU64,
+    /// Sign-ins refused: unknown identifier, wrong password or wrong code.
+    pub sign_ins_refused: AtomicU64,
+    /// Messages that arrived.
+    pub messages_delivered: AtomicU64,
+    /// Tries to deliver a message that failed and are made again.
+    pub messages_failed: AtomicU64,
+    /// Messages that were given up.
+    pub messages_dead: AtomicU64,
+    /// Messages that were due when the runner last looked, as far as it looked.
+    pub outbox_waiting: AtomicU64,
     /// 1 while deleting jobs hold still because the clock is not trusted.
     pub clock_distrusted: AtomicU64,
 }
@@ -75,6 +93,8 @@ pub struct Passerby {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
+    pub(crate) post: Arc<dyn Post>,
+    pub(crate) passwords: Passwords,
     pub(crate) master: MasterKey,
     pub(crate) ids: IdMaker,
     pub(crate) nonces: Nonces,
@@ -85,6 +105,7 @@ pub struct Passerby {
     pub(crate) api_keys: ApiKeys,
     pub(crate) epochs: Arc<crate::epoch::Epochs>,
     pub(crate) jobs: crate::job::Jobs,
+    pub(crate) outbox: crate::outbox::Outbox,
     settings: ArcSwap<Settings>,
     secrets: HashMap<TenantNo, TenantSecrets>,
     limits: TenantLimits,
@@ -113,9 +134,12 @@ impl Passerby {
         let nonces = Nonces::new(master, (!ports.store.shares_spent()).then_some(&boot));
         let passerby = Self {
             jobs: crate::job::Jobs::new(ports.clock.as_ref()),
+            outbox: crate::outbox::Outbox::new(boot),
             store: ports.store,
             clock: ports.clock,
             random: ports.random,
+            post: ports.post,
+            passwords: ports.passwords,
             master: master.clone(),
             ids: IdMaker::default(),
             nonces,
@@ -191,6 +215,30 @@ impl Passerby {
         limits.creation(address, client).inspect_err(|_| count(&self.counts.limited))
     }
 
+    /// Asked before a message goes to an address.
+    ///
+    /// # Errors
+    /// [`Code::TooManyRequests`] with the wait.
+    pub(crate) fn limit_message(&self, tenant: TenantNo, by: IpAddr, to: &Identifier) -> Result<(), Error> {
+        let Some(limits) = self.limits.get(&tenant) else { return Ok(()) };
+        limits.message(by, self.number_of(tenant, to)?).inspect_err(|_| count(&self.counts.limited))
+    }
+
+    /// Asked before a password or code is looked at.
+    ///
+    /// # Errors
+    /// [`Code::TooManyRequests`] with the wait.
+    pub(crate) fn limit_sign_in(&self, tenant: TenantNo, by: IpAddr, to: &Identifier) -> Result<(), Error> {
+        let Some(limits) = self.limits.get(&tenant) else { return Ok(()) };
+        limits.sign_in(by, self.number_of(tenant, to)?).inspect_err(|_| count(&self.counts.limited))
+    }
+
+    /// A number that stands for an identifier.
+    fn number_of(&self, tenant: TenantNo, identifier: &Identifier) -> Result<u64, Error> {
+        let hash = self.identifier_hash(tenant, identifier)?;
+        Ok(hash.iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b)))
+    }
+
     pub(crate) fn tidy_limits(&self) {
         for limits in self.limits.values() {
             limits.tidy();
@@ -205,7 +253,30 @@ impl Passerby {
         keep: Option<Box<NewGuest>>,
         act: Act,
     ) -> Wait<'static, Result<Committed, CommitError>> {
-        self.store.commit(tenant, Change { at: self.clock.now(), keep, act })
+        self.commit_with(tenant, keep, act, Vec::new())
+    }
+
+    /// The same with rows of the outbox, which are written with it or not at all.
+    pub(crate) fn commit_with(
+        &self,
+        tenant: TenantNo,
+        keep: Option<Box<NewGuest>>,
+        act: Act,
+        out: Vec<OutRow>,
+    ) -> Wait<'static, Result<Committed, CommitError>> {
+        let at = self.clock.now();
+        let call = out.iter().any(|row| row.due_at.is_some()).then(|| self.outbox.call());
+        let mut all = self.events_of(tenant, keep.as_deref(), &act, at);
+        all.extend(out);
+        let commit = self.store.commit(tenant, Change { at, keep, act, out: all });
+        let Some(call) = call else { return commit };
+        Box::pin(async move {
+            let committed = commit.await;
+            if committed.is_ok() {
+                call.raise();
+            }
+            committed
+        })
     }
 }
 

@@ -11,8 +11,10 @@ use uuid::Uuid;
 use crate::{
     id::{ClientNo, SessionId, TenantNo, UserId},
     model::{
-        ApiKeyRow, EpochRow, Item, ItemKind, LookUp, LookUpKind, NewGuest, Session, SigningKeyRow, Standing, User,
+        ApiKeyRow, EpochRow, Item, ItemKind, KeptRow, Kind, LookUp, LookUpKind, NewGuest, OutRow, OutState, Record,
+        RecordKind, Session, SigningKeyRow, Standing, Target, User,
     },
+    message::{Delivery, Message, MessageKind, Parcel, Rendered, Wording},
     profile::{Edit, EditError, Limits, Schema},
     time::Timestamp,
 };
@@ -30,6 +32,28 @@ pub trait Clock: Send + Sync + 'static {
 pub trait Random: Send + Sync + 'static {
     /// Fills `out`.
     fn fill(&self, out: &mut [u8]);
+}
+
+/// What carries messages to people, and knows how they are worded.
+pub trait Post: Send + Sync + 'static {
+    /// Whether messages go out this way; in development those that do not are shown in the mailbox.
+    fn carries(&self, target: Target) -> bool;
+
+    /// Carries one message, within bounded time. What it says is not logged.
+    fn deliver<'a>(&'a self, parcel: &'a Parcel) -> Wait<'a, Delivery>;
+
+    /// The message as it would go out, with the operator's template where there is one. `None`: it lacks what its kind
+    /// says.
+    fn render(&self, message: &Message, template: Option<&Wording>) -> Option<Rendered>;
+
+    /// Judges a template before it is kept, and shows it with sample values.
+    ///
+    /// # Errors
+    /// [`Code::InvalidValue`](crate::Code) at the part that is to blame, with its line.
+    fn check(&self, kind: MessageKind, template: &Wording) -> Result<Rendered, crate::Error>;
+
+    /// The template that comes with the server.
+    fn built_in(&self, kind: MessageKind) -> Wording;
 }
 
 /// What a store call gives: boxed, since the engine is chosen at run time.
@@ -73,6 +97,9 @@ pub enum CommitError {
     /// The profile refused the edit.
     #[error("edit refused")]
     Edit(EditError),
+    /// A merge of this guest waits for the application's word: nothing of it may be written.
+    #[error("frozen")]
+    Frozen,
     /// The store could not.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -205,6 +232,55 @@ pub enum ItemChange {
         /// This one stays.
         but: Option<[u8; 32]>,
     },
+    /// The same, but their look-ups stay: what was found by them is known as gone, and never becomes another's.
+    RetireAll {
+        /// Kind.
+        kind: ItemKind,
+        /// This one stays.
+        but: Option<[u8; 32]>,
+    },
+}
+
+/// One change of a [`Record`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordChange {
+    /// Writes it with the revision after `was` (`Moved` when another is there). `was: None`: none may be there alive.
+    Put {
+        /// The row; its revision is what is written.
+        record: Record,
+        /// The revision that must be there.
+        was: Option<i32>,
+    },
+    /// Removes it; its revision must be `was` (`Moved`).
+    Remove {
+        /// Kind.
+        kind: RecordKind,
+        /// Key.
+        id: [u8; 32],
+        /// The revision that must be there.
+        was: i32,
+    },
+}
+
+/// What a [`Turn`] changes of the user's own row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserWrite {
+    /// The version of the profile that the decision saw (`Moved`); `None`: any.
+    pub version: Option<i64>,
+    /// Only when the user is of this kind (`Moved`).
+    pub was: Kind,
+    /// The new `data`: the version rises, and `updated_at` is [`Change::at`].
+    pub data: Option<Box<str>>,
+    /// What the user is from then on.
+    pub kind: Kind,
+    /// Set where it is not set yet.
+    pub converted_at: Option<Timestamp>,
+    /// The account that the guest was merged into; `None` takes it back.
+    pub merged_into: Option<UserId>,
+    /// Whether a merge waits. Only a write that says so may be made of a frozen user (`Frozen`): `thaws`.
+    pub frozen: bool,
+    /// The user may be frozen.
+    pub thaws: bool,
 }
 
 /// A change of how a stored user gets in: sessions, device keys, codes, epoch, all in one step under the user's row.
@@ -232,6 +308,10 @@ pub struct Turn {
     pub items: Vec<ItemChange>,
     /// Look-ups that are added (`Taken` when one is there alive).
     pub look_ups: Vec<LookUp>,
+    /// What changes of the user's own row.
+    pub write: Option<UserWrite>,
+    /// Records of the tenant that change with it (`Moved`).
+    pub records: Vec<RecordChange>,
 }
 
 impl Turn {
@@ -248,8 +328,67 @@ impl Turn {
             bind: None,
             items: Vec::new(),
             look_ups: Vec::new(),
+            write: None,
+            records: Vec::new(),
         }
     }
+}
+
+/// A user that a back end makes, with what it signs in by.
+#[derive(Debug, Clone)]
+pub struct NewUserRows {
+    /// The row.
+    pub user: User,
+    /// Its items (their revisions are 1).
+    pub items: Vec<Item>,
+    /// Their look-ups (`Taken` when one is there alive).
+    pub look_ups: Vec<LookUp>,
+}
+
+/// What became of a row of the outbox; see [`Act::Settle`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// Tenant.
+    pub tenant: TenantNo,
+    /// Whose.
+    pub user: UserId,
+    /// Which of the user's.
+    pub seq: i64,
+    /// Its id: where another row has the number by now (its user was erased meanwhile), that one stays as it is.
+    pub id: [u8; 16],
+    /// What it was, and how often it had been tried, when that was decided: what somebody else settled meanwhile stays.
+    pub was: (OutState, i32),
+    /// What it is from now on.
+    pub state: OutState,
+    /// When it is tried again; kept only where it waits.
+    pub due_at: Option<Timestamp>,
+    /// From then on it may be swept.
+    pub ends_at: Timestamp,
+    /// How often it was tried.
+    pub tries: i32,
+    /// What it says from now on; `None`: as before. A message that arrived says nothing more, so that no code lies about.
+    pub body: Option<Box<[u8]>>,
+}
+
+/// Which rows of the outbox are asked for; newest first.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OutQuery<'a> {
+    /// Of this tenant only.
+    pub tenant: Option<TenantNo>,
+    /// With these targets; empty: all.
+    pub targets: &'a [Target],
+    /// In this state only.
+    pub state: Option<OutState>,
+    /// Of this lane only.
+    pub lane: Option<[u8; 16]>,
+    /// Of this user only.
+    pub user: Option<UserId>,
+    /// The one with this id only.
+    pub id: Option<[u8; 16]>,
+    /// Older than this one: its moment and id.
+    pub before: Option<(Timestamp, [u8; 16])>,
+    /// At most so many.
+    pub limit: u32,
 }
 
 /// A look-up row with what its user and session stand on.
@@ -289,6 +428,8 @@ pub struct Change {
     pub keep: Option<Box<NewGuest>>,
     /// What to do.
     pub act: Act,
+    /// Rows of the outbox, written in the same transaction when the act was done. (A repeated operation does nothing.)
+    pub out: Vec<OutRow>,
 }
 
 /// What a change does.
@@ -303,11 +444,18 @@ pub enum Act {
     /// A new guest under an id that the caller chose. The user is there → `Taken`; marked → `Marked`.
     CreateChosen(Box<NewGuest>, Vec<LookUp>),
     /// A user without a session. The user is there → `Taken`; marked → `Marked`.
-    AddUser(Box<User>),
+    AddUser(Box<NewUserRows>),
     /// What a back end changes of a user. No row → `Gone`.
     Manage(Box<ManageUser>),
     /// How a user gets in.
     Turn(Box<Turn>),
+    /// Turns of several users, each another's, all or none; engines lock them in the order of their ids. What one of them
+    /// removes is gone before another adds look-ups: a look-up goes over from one to the other in one step.
+    Turns(Vec<Turn>),
+    /// Records alone.
+    Records(Vec<RecordChange>),
+    /// What became of rows of the outbox; those that are not there any more, or not as they were seen, are passed over.
+    Settle(Vec<Settled>),
     /// A further session of a user that is there with this epoch (`Gone` if not). Sessions of the user that ended
     /// [`ENDED_STAY`] ago are removed with it.
     OpenSession {
@@ -341,8 +489,9 @@ pub enum Act {
     },
     /// Edits a profile. `Gone` when user or session is not there or has ended.
     Edit(Box<EditProfile>),
-    /// Removes the user, its sessions, its items, its operation keys and its other marks; marks the user until then. The
-    /// look-ups of its items stay as long, so that a device key of somebody erased is known as such. A row of `epochs`
+    /// Removes the user, its sessions, its items, its operation keys, its rows of the outbox and its other marks; marks the
+    /// user until then. The look-ups of its items stay as long, so that a device key of somebody erased is known as such,
+    /// but for those of identifiers: the address is free at once. A row of `epochs`
     /// voids its tokens (the epoch after its own; 1 where no row is).
     Erase {
         /// Whom.
@@ -387,7 +536,7 @@ pub enum Act {
     /// Puts a value only when the name has none (`Taken` otherwise).
     InitMeta(&'static str, Vec<u8>),
     /// Removes what has ended before `at`, at most `limit` rows of each kind: marks, look-ups, operation keys, items,
-    /// epochs from before `epochs_before`; of spent proofs, which are many and small, an engine may remove more.
+    /// records, rows of the outbox, epochs from before `epochs_before`; of spent proofs, which are many and small, an engine may remove more.
     Sweep {
         /// Bound.
         limit: u32,
@@ -448,6 +597,21 @@ pub trait Store: Send + Sync + 'static {
 
     /// The API key whose text, or text before the last rotation, has this hash.
     fn api_key(&self, hash: [u8; 32]) -> Wait<'_, Result<Option<ApiKeyRow>, StoreError>>;
+
+    /// A record, dead or alive.
+    fn record(&self, tenant: TenantNo, kind: RecordKind, id: [u8; 32])
+    -> Wait<'_, Result<Option<Record>, StoreError>>;
+
+    /// All records of a kind, dead ones too, by id.
+    fn records(&self, tenant: TenantNo, kind: RecordKind) -> Wait<'_, Result<Vec<Record>, StoreError>>;
+
+    /// Rows of the outbox with this target that wait and are due at `now`, the earliest first, at most `limit`; of one
+    /// user and lane the first that waits alone. One past its end holds up nobody, and is given behind others too, to be
+    /// settled.
+    fn outbox_due(&self, now: Timestamp, target: Target, limit: u32) -> Wait<'_, Result<Vec<KeptRow>, StoreError>>;
+
+    /// Rows of the outbox, newest first.
+    fn outbox<'a>(&'a self, query: OutQuery<'a>) -> Wait<'a, Result<Vec<KeptRow>, StoreError>>;
 
     /// All API keys of a tenant, newest first.
     fn api_keys(&self, tenant: TenantNo) -> Wait<'_, Result<Vec<ApiKeyRow>, StoreError>>;

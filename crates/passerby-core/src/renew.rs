@@ -8,7 +8,7 @@ use crate::{
     guest::Ensured,
     hold::{Claimed, Proven, Row, decide},
     mint::Grade,
-    model::SessionKind,
+    model::{Kind, SessionKind},
     passerby::{Passerby, count},
     port::{Act, CommitError},
     token::{
@@ -54,7 +54,6 @@ impl Passerby {
         let token = RefreshToken::read(request.refresh_token, &secrets.refresh).ok_or_else(invalid)?;
         let key = self.proven(caller, &known.tenant, None, now).await?;
         let bind = known.binding(request.bind_tokens, key, SessionKind::Tokens)?;
-        let grant = grant(&known.tenant, &known.client, request.audience, request.scope, true)?;
         for _ in 0..TRIES {
             let standing = self.store.standing(known.tenant.no, token.user, token.session).await?;
             // another client's use is refused and ends nothing
@@ -66,6 +65,8 @@ impl Passerby {
                 Code::InvalidDpopProof => e,
                 _ => ended(),
             })?;
+            let guest = held.kind == Kind::Anonymous;
+            let grant = grant(&known.tenant, &known.client, request.audience, request.scope, guest)?;
             if let Some(key) = bind
                 && held.bound_to().is_none()
             {
@@ -93,7 +94,8 @@ impl Passerby {
                     );
                     count(&self.counts().reused);
                     let session = held.session;
-                    self.end(&held, session).await?;
+                    let told = self.reuse_event(&known.tenant, held.user, session, now);
+                    self.end_with(&held, session, vec![told]).await?;
                     return Err(Error::at(
                         Code::TokenReuse,
                         "refresh_token",

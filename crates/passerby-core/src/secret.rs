@@ -68,6 +68,8 @@ pub(crate) enum Sealed {
     Cookie,
     /// An Auth0 transfer ticket.
     Transfer,
+    /// A merge ticket.
+    Merge,
 }
 
 impl Sealed {
@@ -76,6 +78,7 @@ impl Sealed {
             Self::Session => "anon-session+jwt",
             Self::Cookie => "passerby-cookie+jwt",
             Self::Transfer => "anon-transfer+jwt",
+            Self::Merge => "passerby-merge+jwt",
         }
     }
 }
@@ -85,6 +88,7 @@ struct Seals {
     session: SealingKey,
     cookie: SealingKey,
     transfer: SealingKey,
+    merge: SealingKey,
     state: BlobKey,
 }
 
@@ -96,6 +100,8 @@ pub(crate) struct TenantSecrets {
     pub(crate) refresh: MacKey,
     ids: MacKey,
     pub(crate) look_ups: MacKey,
+    /// Seals messages at rest.
+    pub(crate) outbox: BlobKey,
 }
 
 impl TenantSecrets {
@@ -108,6 +114,7 @@ impl TenantSecrets {
             refresh: mac(b"passerby/v1/refresh"),
             ids: mac(b"passerby/v1/chosen-ids"),
             look_ups: mac(b"passerby/v1/look-ups"),
+            outbox: BlobKey::new(&derive(master.0.as_ref(), &[b"passerby/v1/outbox", &tenant.0.to_be_bytes()])),
         }
     }
 
@@ -125,6 +132,7 @@ impl TenantSecrets {
             session: key(Sealed::Session),
             cookie: key(Sealed::Cookie),
             transfer: key(Sealed::Transfer),
+            merge: key(Sealed::Merge),
             state: BlobKey::new(&secret("state")),
         }
     }
@@ -196,6 +204,7 @@ fn pick(seals: &Seals, what: Sealed) -> &SealingKey {
         Sealed::Session => &seals.session,
         Sealed::Cookie => &seals.cookie,
         Sealed::Transfer => &seals.transfer,
+        Sealed::Merge => &seals.merge,
     }
 }
 

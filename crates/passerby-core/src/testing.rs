@@ -1,15 +1,21 @@
-//! What tests hold still: a clock that is advanced by hand and randomness from a seed. Small enough to be always there.
+//! What tests hold still: a clock that is advanced by hand, randomness from a seed, a post that keeps what it is given
+//! and passwords that cost nothing. Small enough to be always there.
 
 use std::{
+    collections::VecDeque,
     sync::{
-        Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
 };
 
 use crate::{
-    port::{Clock, Random},
+    Error,
+    message::{Delivery, Message, MessageKind, Parcel, Rendered, Wording},
+    model::Target,
+    password::{HashPool, HashSettings, Passwords, PoolSettings},
+    port::{Clock, Post, Random, Wait},
     time::Timestamp,
 };
 
@@ -72,4 +78,59 @@ impl Random for SeededRandom {
             chunk.copy_from_slice(&z.to_le_bytes()[..chunk.len()]);
         }
     }
+}
+
+/// A post that keeps what it is given. Each try is answered with the next of `answers`, and with `Done` once there are
+/// no more.
+#[derive(Debug, Default)]
+pub struct Pigeonhole {
+    kept: Mutex<Vec<(String, Message)>>,
+    answers: Mutex<VecDeque<Delivery>>,
+}
+
+impl Pigeonhole {
+    /// How the next tries end.
+    pub fn answer(&self, answers: impl IntoIterator<Item = Delivery>) {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).extend(answers);
+    }
+
+    /// All that was given since the last call, failed tries too: ids and messages.
+    pub fn take(&self) -> Vec<(String, Message)> {
+        std::mem::take(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Post for Pigeonhole {
+    fn carries(&self, target: Target) -> bool {
+        matches!(target, Target::Mail | Target::Sms)
+    }
+
+    fn deliver<'a>(&'a self, parcel: &'a Parcel) -> Wait<'a, Delivery> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push((parcel.id.clone(), parcel.message.clone()));
+        let answer = self.answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        Box::pin(std::future::ready(answer.unwrap_or(Delivery::Done)))
+    }
+
+    fn render(&self, message: &Message, template: Option<&Wording>) -> Option<Rendered> {
+        Some(Rendered(template.cloned().unwrap_or_else(|| self.built_in(message.kind))))
+    }
+
+    fn check(&self, _: MessageKind, template: &Wording) -> Result<Rendered, Error> {
+        Ok(Rendered(template.clone()))
+    }
+
+    fn built_in(&self, kind: MessageKind) -> Wording {
+        Wording { subject: kind.as_str().into(), text: kind.as_str().into(), html: None }
+    }
+}
+
+/// Hashing that costs next to nothing.
+///
+/// # Panics
+/// When the system gives no thread.
+#[expect(clippy::expect_used, reason = "tests alone call it")]
+pub fn quick_passwords() -> Passwords {
+    let settings = PoolSettings::new(2, 1000).expect("within bounds");
+    let pool = HashPool::new(settings).expect("a thread");
+    Passwords { settings: HashSettings::FOR_TESTS, pool: Arc::new(pool) }
 }

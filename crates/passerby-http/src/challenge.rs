@@ -29,7 +29,8 @@ impl Challenge {
     pub fn of(error: &Error) -> Self {
         match error.code {
             Code::InvalidClient => Self::Client,
-            Code::Unauthenticated => Self::Bearer,
+            // a sign-in that was refused showed no token
+            Code::Unauthenticated | Code::InvalidCredentials => Self::Bearer,
             Code::UseDpopNonce => Self::DPoPNonce,
             Code::InvalidDpopProof => Self::DPoPProof,
             // a bound token that came without its proof, as a bearer's

@@ -27,19 +27,27 @@ pub struct Problem {
     field: Option<Cow<'static, str>>,
     wait: Option<Duration>,
     challenge: Challenge,
+    /// Further members, JSON.
+    more: Option<Box<[u8]>>,
 }
 
 impl Problem {
     /// A status, a stable `snake_case` word and a sentence for a developer.
     pub fn new(status: StatusCode, code: impl Into<Cow<'static, str>>, detail: impl Into<Cow<'static, str>>) -> Self {
         let (code, detail) = (code.into(), detail.into());
-        Self { status, code, detail, field: None, wait: None, challenge: Challenge::Bearer }
+        Self { status, code, detail, field: None, wait: None, challenge: Challenge::Bearer, more: None }
     }
 
     /// The same with the culprit: a JSON pointer, or the name of a parameter or header.
     #[must_use]
     pub fn at(self, field: impl Into<Cow<'static, str>>) -> Self {
         Self { field: Some(field.into()), ..self }
+    }
+
+    /// The same with further members (RFC 9457 section 3.2): JSON without the braces.
+    #[must_use]
+    pub fn telling(self, members: Out) -> Self {
+        Self { more: Some(members.into_vec().into()), ..self }
     }
 
     /// 401 `invalid_token`: a credential was shown and is none of ours.
@@ -104,7 +112,8 @@ pub fn status_of(error: &Error) -> StatusCode {
         | Code::InvalidTarget
         | Code::InvalidScope
         | Code::UnsupportedGrantType
-        | Code::InvalidCode => StatusCode::BAD_REQUEST,
+        | Code::InvalidCode
+        | Code::InvalidMergeTicket => StatusCode::BAD_REQUEST,
         Code::UseDpopNonce | Code::InvalidDpopProof => {
             if error.token_shown {
                 StatusCode::UNAUTHORIZED
@@ -121,13 +130,16 @@ pub fn status_of(error: &Error) -> StatusCode {
         | Code::InvalidSessionToken
         | Code::SessionExpired
         | Code::InvalidRefreshToken
-        | Code::TokenReuse => StatusCode::UNAUTHORIZED,
+        | Code::TokenReuse
+        | Code::InvalidCredentials => StatusCode::UNAUTHORIZED,
         Code::UnauthorizedClient
         | Code::FeatureNotEnabled
         | Code::OriginNotAllowed
         | Code::CrossSite
         | Code::UserIdNotAllowed
-        | Code::InsufficientScope => StatusCode::FORBIDDEN,
+        | Code::InsufficientScope
+        | Code::MethodNotEnabled
+        | Code::ReauthenticationRequired => StatusCode::FORBIDDEN,
         Code::GuestEnded
         | Code::NotAGuest
         | Code::CredentialConflict
@@ -136,10 +148,18 @@ pub fn status_of(error: &Error) -> StatusCode {
         | Code::TooManyDeviceKeys
         | Code::LastWayIn
         | Code::HandOffCancelled
-        | Code::RecoveryPending => StatusCode::CONFLICT,
+        | Code::RecoveryPending
+        | Code::IdentifierTaken
+        | Code::GuestConverted
+        | Code::GuestMerged
+        | Code::GuestFrozen
+        | Code::ClaimPending
+        | Code::MergeRefused
+        | Code::PreviewOutdated
+        | Code::TransferState => StatusCode::CONFLICT,
         Code::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         Code::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
-        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::NotFound | Code::NoAccount => StatusCode::NOT_FOUND,
         Code::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
         Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Code::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
@@ -168,7 +188,8 @@ fn status_of_fault(fault: Fault) -> StatusCode {
 impl From<Error> for Problem {
     fn from(e: Error) -> Self {
         let challenge = Challenge::of(&e);
-        Self { status: status_of(&e), code: e.word().into(), detail: e.detail, field: e.field, wait: e.wait, challenge }
+        let (status, code) = (status_of(&e), e.word().into());
+        Self { status, code, detail: e.detail, field: e.field, wait: e.wait, challenge, more: None }
     }
 }
 
@@ -181,6 +202,9 @@ impl IntoResponse for Problem {
         out.raw(",\"detail\":").string(&self.detail).raw(",\"code\":").string(&self.code);
         if let Some(field) = &self.field {
             out.raw(",\"field\":").string(field);
+        }
+        if let Some(more) = self.more.as_deref().and_then(|more| std::str::from_utf8(more).ok()) {
+            out.raw(",").raw(more);
         }
         out.raw("}");
         let mut response = answer::of(self.status, PROBLEM_JSON, out.into_vec());
@@ -229,6 +253,7 @@ mod tests {
     async fn every_401_challenges() {
         for (problem, challenge) in [
             (Error::new(Code::Unauthenticated, "x").into(), "Bearer realm=\"passerby\""),
+            (Error::new(Code::InvalidCredentials, "x").into(), "Bearer realm=\"passerby\""),
             (Error::new(Code::SessionEnded, "x").into(), "Bearer realm=\"passerby\", error=\"invalid_token\""),
             (Error::new(Code::InvalidClient, "x").into(), "Bearer realm=\"passerby\", error=\"invalid_client\""),
             (

@@ -11,11 +11,14 @@ use std::{
 use passerby_core::{
     Passerby, Ports, Timestamp,
     id::{ClientNo, SessionId, TenantNo, UserId},
-    model::{ApiKeyRow, EpochRow, Item, ItemKind, LookUp, LookUpKind, SigningKeyRow, Standing},
-    port::{Act, Change, CommitError, Committed, Found, Store, StoreError, Wait},
+    model::{
+        ApiKeyRow, EpochRow, Item, ItemKind, KeptRow, LookUp, LookUpKind, Record, RecordKind, SigningKeyRow, Standing,
+        Target,
+    },
+    port::{Act, Change, CommitError, Committed, Found, OutQuery, Store, StoreError, Wait},
     secret::MasterKey,
-    settings::{Client, ClientType, RateLimits, Rules, Settings, Tenant},
-    testing::{ManualClock, SeededRandom},
+    settings::{Client, ClientType, EventRules, RateLimits, Rules, Settings, SignIn, Tenant, TenantMail},
+    testing::{ManualClock, Pigeonhole, SeededRandom, quick_passwords},
 };
 use uuid::Uuid;
 
@@ -57,6 +60,7 @@ fn client(no: i32, id: &str, secret: Option<&str>) -> Arc<Client> {
         origins: ["https://app.first.example".into()].into(),
         audiences: std::collections::HashSet::new(),
         rules: Rules::default(),
+        merge: Arc::default(),
         dpop_bound_access_tokens: false,
         hand_off_uri: None,
         id_json: format!("\"{id}\"").into(),
@@ -78,6 +82,10 @@ fn tenant(no: i32, id: &str, issuer: &str, origins: &[&str]) -> Tenant {
         longest_signed: std::time::Duration::from_hours(24),
         keys: Vec::new(),
         resource_servers: HashMap::new(),
+        sign_in: SignIn::default(),
+        merge: Arc::default(),
+        events: EventRules::default(),
+        mail: TenantMail::default(),
         limits: RateLimits::default(),
         data_limits: Arc::default(),
         schema: None,
@@ -94,6 +102,8 @@ pub(crate) async fn app(http: HttpSettings) -> App {
         store: Arc::new(AlmostEmpty::default()),
         clock: Arc::new(ManualClock::new(Timestamp::from_seconds(1_790_000_000))),
         random: Arc::new(SeededRandom::new(1)),
+        post: Arc::new(Pigeonhole::default()),
+        passwords: quick_passwords(),
     };
     App::new(Passerby::start(ports, settings(), &MasterKey::new([7; 32])).await.unwrap(), http)
 }
@@ -155,6 +165,22 @@ impl Store for AlmostEmpty {
 
     fn api_key(&self, _: [u8; 32]) -> Wait<'_, Result<Option<ApiKeyRow>, StoreError>> {
         ready(Ok(None))
+    }
+
+    fn record(&self, _: TenantNo, _: RecordKind, _: [u8; 32]) -> Wait<'_, Result<Option<Record>, StoreError>> {
+        ready(Ok(None))
+    }
+
+    fn records(&self, _: TenantNo, _: RecordKind) -> Wait<'_, Result<Vec<Record>, StoreError>> {
+        ready(Ok(Vec::new()))
+    }
+
+    fn outbox_due(&self, _: Timestamp, _: Target, _: u32) -> Wait<'_, Result<Vec<KeptRow>, StoreError>> {
+        ready(Ok(Vec::new()))
+    }
+
+    fn outbox<'a>(&'a self, _: OutQuery<'a>) -> Wait<'a, Result<Vec<KeptRow>, StoreError>> {
+        ready(Ok(Vec::new()))
     }
 
     fn api_keys(&self, _: TenantNo) -> Wait<'_, Result<Vec<ApiKeyRow>, StoreError>> {

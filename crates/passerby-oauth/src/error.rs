@@ -99,10 +99,13 @@ impl From<Error> for OAuthError {
             | Code::LastWayIn
             | Code::HandOffCancelled
             | Code::RecoveryPending
+            | Code::IdentifierTaken
+            | Code::PreviewOutdated
+            | Code::TransferState
             | Code::PreconditionFailed
             | Code::NotFound => (BAD, "invalid_request"),
             Code::InvalidClient => (StatusCode::UNAUTHORIZED, "invalid_client"),
-            Code::UnauthorizedClient | Code::FeatureNotEnabled => (BAD, "unauthorized_client"),
+            Code::UnauthorizedClient | Code::FeatureNotEnabled | Code::MethodNotEnabled => (BAD, "unauthorized_client"),
             Code::OriginNotAllowed | Code::CrossSite => (StatusCode::FORBIDDEN, "access_denied"),
             Code::Unauthenticated | Code::InvalidToken | Code::TokenExpired => {
                 (StatusCode::UNAUTHORIZED, "invalid_token")
@@ -113,7 +116,17 @@ impl From<Error> for OAuthError {
             | Code::InvalidSessionToken
             | Code::SessionExpired
             | Code::InvalidCode
-            | Code::GuestEnded => (BAD, "invalid_grant"),
+            | Code::GuestEnded
+            | Code::GuestConverted
+            | Code::GuestMerged
+            | Code::GuestFrozen
+            | Code::InvalidCredentials
+            | Code::NoAccount
+            | Code::ReauthenticationRequired
+            | Code::InvalidMergeTicket
+            | Code::MergeRefused => (BAD, "invalid_grant"),
+            // the word for "ask again" (RFC 8628 section 3.5)
+            Code::ClaimPending => (BAD, "authorization_pending"),
             // at the token endpoint 400 (RFC 9449 section 5), beside an access token 401 (section 7.1)
             Code::UseDpopNonce => (status_of(&e), "use_dpop_nonce"),
             Code::InvalidDpopProof => (status_of(&e), "invalid_dpop_proof"),
@@ -158,8 +171,8 @@ impl From<Malformed> for OAuthError {
 impl IntoResponse for OAuthError {
     fn into_response(self) -> Response {
         let mut out = Out::with_capacity(64 + self.description.len());
-        out.raw("{\"error\":").string(self.error);
-        out.raw(",\"error_description\":").string(&plain(&self.description)).raw("}");
+        plain_refusal(&mut out, self.error, &self.description);
+        out.raw("}");
         let mut response = out.answer(self.status);
         if let Some(challenge) = self.challenge.for_status(self.status) {
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
@@ -172,6 +185,12 @@ impl IntoResponse for OAuthError {
         }
         response
     }
+}
+
+/// Word and sentence, and no closing brace: some have more to say.
+pub(crate) fn plain_refusal(out: &mut Out, error: &str, description: &str) {
+    out.raw("{\"error\":").string(error);
+    out.raw(",\"error_description\":").string(&plain(description));
 }
 
 /// The characters that RFC 6749 section 5.2 allows in a description: printable ASCII without `"` and `\`.
@@ -209,6 +228,12 @@ mod tests {
             (Code::InvalidRefreshToken, 400, "invalid_grant"),
             (Code::SessionEnded, 400, "invalid_grant"),
             (Code::TokenReuse, 400, "invalid_grant"),
+            (Code::InvalidCredentials, 400, "invalid_grant"),
+            (Code::GuestConverted, 400, "invalid_grant"),
+            (Code::ReauthenticationRequired, 400, "invalid_grant"),
+            (Code::MergeRefused, 400, "invalid_grant"),
+            (Code::ClaimPending, 400, "authorization_pending"),
+            (Code::MethodNotEnabled, 400, "unauthorized_client"),
             (Code::InvalidClient, 401, "invalid_client"),
             (Code::UnauthorizedClient, 400, "unauthorized_client"),
             (Code::InvalidTarget, 400, "invalid_target"),

@@ -7,6 +7,8 @@
 mod claim;
 mod discovery;
 mod error;
+mod exchange;
+mod grants;
 mod introspect;
 mod request;
 mod revoke;
@@ -20,7 +22,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use claim::{Claim, ClaimFields};
 pub use error::{ErrorBody, OAuthError};
-pub use request::{Payload, TokenRequest, one_audience, read_body};
+pub use request::{GuestFields, Payload, ProofFields, TokenFields, TokenRequest, one_audience, read_body};
 
 fn documented() -> OpenApiRouter<App> {
     OpenApiRouter::new()

@@ -9,6 +9,7 @@ use passerby_http::{
     json::{self, Text},
 };
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::{ClaimFields, OAuthError};
 
@@ -70,6 +71,28 @@ pub(crate) struct Members<'a> {
     scope: Option<Text<'a>>,
     #[serde(borrow)]
     token: Option<Text<'a>>,
+    #[serde(borrow)]
+    persist: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    entry: Option<Text<'a>>,
+    #[serde(borrow)]
+    claim: Option<Text<'a>>,
+    #[serde(borrow)]
+    code: Option<Text<'a>>,
+    #[serde(borrow)]
+    password: Option<Text<'a>>,
+    #[serde(borrow)]
+    subject_token: Option<Text<'a>>,
+    #[serde(borrow)]
+    subject_token_type: Option<Text<'a>>,
+    #[serde(borrow)]
+    actor_token: Option<Text<'a>>,
+    #[serde(borrow)]
+    actor_token_type: Option<Text<'a>>,
+    #[serde(borrow)]
+    requested_token_type: Option<Text<'a>>,
 }
 
 /// What a request to the token, introspection or revocation endpoint says. A parameter without a value counts as not
@@ -88,6 +111,61 @@ pub struct TokenRequest<'a> {
     pub scope: Option<&'a str>,
     /// `token`, of introspection and revocation.
     pub token: Option<&'a str>,
+    /// What a guest is made with.
+    pub guest: GuestFields<'a>,
+    /// What is proven.
+    pub proof: ProofFields<'a>,
+    /// Whose tokens come along (RFC 8693 section 2.1).
+    pub tokens: TokenFields<'a>,
+}
+
+/// The parameters of the grant that makes a guest.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct GuestFields<'a> {
+    /// `persist`: `true` or `false`, in JSON also as such.
+    pub persist: Option<&'a str>,
+    /// `data`: a JSON object, in a form its text.
+    pub data: Option<&'a str>,
+    /// `entry`.
+    pub entry: Option<&'a str>,
+}
+
+/// The parameters of the grant that proves a claim.
+#[derive(Clone, Copy, Default)]
+pub struct ProofFields<'a> {
+    /// `claim`.
+    pub claim: Option<&'a str>,
+    /// `code`.
+    pub code: Option<&'a str>,
+    /// `password`: the one that the account gets.
+    pub password: Option<&'a str>,
+}
+
+/// Tokens in a body, and what they are said to be.
+#[derive(Clone, Copy, Default)]
+pub struct TokenFields<'a> {
+    /// `subject_token`.
+    pub subject: Option<&'a str>,
+    /// `subject_token_type`.
+    pub subject_type: Option<&'a str>,
+    /// `actor_token`.
+    pub actor: Option<&'a str>,
+    /// `actor_token_type`.
+    pub actor_type: Option<&'a str>,
+    /// `requested_token_type`.
+    pub requested_type: Option<&'a str>,
+}
+
+impl std::fmt::Debug for ProofFields<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ProofFields(..)")
+    }
+}
+
+impl std::fmt::Debug for TokenFields<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenFields(..)")
+    }
 }
 
 impl Payload {
@@ -125,6 +203,15 @@ impl Read<'_> {
                 audience: one_audience(p.get("audience"), p.get("resource"))?,
                 scope: p.get("scope"),
                 token: p.get("token"),
+                guest: GuestFields { persist: p.get("persist"), data: p.get("data"), entry: p.get("entry") },
+                proof: ProofFields { claim: p.get("claim"), code: p.get("code"), password: p.get("password") },
+                tokens: TokenFields {
+                    subject: p.get("subject_token"),
+                    subject_type: p.get("subject_token_type"),
+                    actor: p.get("actor_token"),
+                    actor_type: p.get("actor_token_type"),
+                    requested_type: p.get("requested_token_type"),
+                },
             },
             Self::Json(m) => TokenRequest {
                 grant_type: sent(m.grant_type.as_ref()),
@@ -138,6 +225,24 @@ impl Read<'_> {
                 audience: one_audience(sent(m.audience.as_ref()), sent(m.resource.as_ref()))?,
                 scope: sent(m.scope.as_ref()),
                 token: sent(m.token.as_ref()),
+                guest: GuestFields {
+                    // "true" as a form has it counts as well
+                    persist: m.persist.map(|v| v.get().trim_matches('"')).filter(|v| !v.is_empty()),
+                    data: m.data.map(RawValue::get),
+                    entry: sent(m.entry.as_ref()),
+                },
+                proof: ProofFields {
+                    claim: sent(m.claim.as_ref()),
+                    code: sent(m.code.as_ref()),
+                    password: sent(m.password.as_ref()),
+                },
+                tokens: TokenFields {
+                    subject: sent(m.subject_token.as_ref()),
+                    subject_type: sent(m.subject_token_type.as_ref()),
+                    actor: sent(m.actor_token.as_ref()),
+                    actor_type: sent(m.actor_token_type.as_ref()),
+                    requested_type: sent(m.requested_token_type.as_ref()),
+                },
             },
         })
     }
@@ -179,6 +284,30 @@ mod tests {
             assert_eq!(request.audience, Some("https://api.example.com"));
             assert_eq!(request.scope, Some("a b"));
             assert_eq!(request.token, None);
+        }
+    }
+
+    #[test]
+    fn what_a_guest_is_made_with() {
+        let form = Payload::Form("persist=true&data=%7B%22level%22%3A1%7D&entry=shop".into());
+        let json = Payload::Json(r#"{"persist":true,"data":{"level":1},"entry":"shop"}"#.into());
+        let text = Payload::Json(r#"{"persist":"true","data":{"level":1},"entry":"shop"}"#.into());
+        for payload in [form, json, text] {
+            let read = payload.read().unwrap();
+            let GuestFields { persist, data, entry } = read.request().unwrap().guest;
+            assert_eq!((persist, data, entry), (Some("true"), Some(r#"{"level":1}"#), Some("shop")));
+        }
+    }
+
+    #[test]
+    fn secrets_show_in_no_log() {
+        let form =
+            Payload::Form("code=123456&password=hunter22&subject_token=a.b.c&actor_token=d.e.f&claim=xyzzy".into());
+        let read = form.read().unwrap();
+        let request = read.request().unwrap();
+        let told = format!("{:?}{:?}", request.proof, request.tokens);
+        for secret in ["123456", "hunter22", "a.b.c", "d.e.f", "xyzzy"] {
+            assert!(!told.contains(secret), "{told}");
         }
     }
 

@@ -11,18 +11,24 @@ use crate::asset::{Asset, HTML, SCRIPT, STYLE, escape, policy};
 const PAGE: &str = include_str!("../assets/demo/index.html");
 
 /// Scripts and styles by their names below `/demo/`.
-const FILES: [(&str, &str, &str); 15] = [
+const FILES: [(&str, &str, &str); 21] = [
     ("app.js", SCRIPT, include_str!("../assets/demo/app.js")),
     ("bring.js", SCRIPT, include_str!("../assets/demo/bring.js")),
     ("client.js", SCRIPT, include_str!("../assets/demo/client.js")),
     ("devices.js", SCRIPT, include_str!("../assets/demo/devices.js")),
     ("hand-off.js", SCRIPT, include_str!("../assets/demo/hand-off.js")),
+    ("keep.js", SCRIPT, include_str!("../assets/demo/keep.js")),
     ("leave.js", SCRIPT, include_str!("../assets/demo/leave.js")),
+    ("member.js", SCRIPT, include_str!("../assets/demo/member.js")),
+    ("merge.js", SCRIPT, include_str!("../assets/demo/merge.js")),
     ("page.js", SCRIPT, include_str!("../assets/demo/page.js")),
+    ("passerby-account.js", SCRIPT, include_str!("../assets/demo/passerby-account.js")),
     ("passerby.js", SCRIPT, include_str!("../assets/demo/passerby.js")),
     ("profile.js", SCRIPT, include_str!("../assets/demo/profile.js")),
+    ("prove.js", SCRIPT, include_str!("../assets/demo/prove.js")),
     ("recovery.js", SCRIPT, include_str!("../assets/demo/recovery.js")),
     ("shop.js", SCRIPT, include_str!("../assets/demo/shop.js")),
+    ("sign-in.js", SCRIPT, include_str!("../assets/demo/sign-in.js")),
     ("token.js", SCRIPT, include_str!("../assets/demo/token.js")),
     ("watch.js", SCRIPT, include_str!("../assets/demo/watch.js")),
     ("scene.css", STYLE, include_str!("../assets/demo/scene.css")),
@@ -85,7 +91,7 @@ mod tests {
     #[tokio::test]
     async fn every_file_that_the_page_names_is_there() {
         let mut texts = vec![PAGE];
-        texts.extend(FILES.iter().filter(|(name, ..)| *name != "passerby.js").map(|(.., text)| *text));
+        texts.extend(FILES.iter().filter(|(name, ..)| !name.starts_with("passerby")).map(|(.., text)| *text));
         for text in texts {
             let words = text.split(['\'', '"']).filter_map(|word| word.strip_prefix("./"));
             for named in words.filter(|word| Path::new(word).extension().is_some_and(|kind| kind == "js")) {

@@ -17,8 +17,8 @@ const FILES: [(&str, &str, &str); 3] = [
     ("/ui/icon.svg", PICTURE, include_str!("../assets/ui/icon.svg")),
 ];
 
-/// The pages that are always there: `GET /ui/hand-off`, with what it needs beside it.
-pub fn routes() -> Router<App> {
+/// `GET /ui/hand-off`, and what all pages need beside them.
+pub(crate) fn routes() -> Router<App> {
     files().route("/ui/hand-off", get(page))
 }
 

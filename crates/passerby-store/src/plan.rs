@@ -1,13 +1,16 @@
 //! What a change comes to, given what is there: the same on every engine. An engine reads under the user's lock, plans,
-//! and writes the plan; only what other users may hold (look-ups) is asked while it writes.
+//! and writes the plan; only what others may hold (look-ups, records) is asked while it writes.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use passerby_core::{
     Timestamp,
-    id::SessionId,
-    model::{Item, ItemKind, LookUp, Session},
-    port::{Act, Change, CommitError, ENDED_STAY, Ending, ItemChange, ManageUser, Turn},
+    id::{SessionId, UserId},
+    model::{Item, ItemKind, Kind, LookUp, OutRow, OutState, RecordKind, Session},
+    port::{
+        Act, Change, CommitError, ENDED_STAY, Ending, ItemChange, ManageUser, RecordChange, Settled, StoreError, Turn,
+        UserWrite,
+    },
 };
 
 /// An item's key beside the user's.
@@ -22,22 +25,43 @@ pub(crate) struct Stay {
     pub(crate) key: Option<[u8; 32]>,
 }
 
+/// What a turn must know of its user's row.
+#[derive(Debug)]
+pub(crate) struct UserRow {
+    /// The epoch.
+    pub(crate) epoch: i32,
+    /// The version of the profile.
+    pub(crate) version: i64,
+    /// Guest or account.
+    pub(crate) kind: Kind,
+    /// A merge waits.
+    pub(crate) frozen: bool,
+    /// The id that its caller chose.
+    pub(crate) chosen_id: Option<Box<str>>,
+}
+
 /// What a turn's user has.
 #[derive(Debug, Default)]
 pub(crate) struct Before {
-    /// The user's epoch; `None`: there is no row.
-    pub(crate) epoch: Option<i32>,
+    /// The user's row, where there is one.
+    pub(crate) user: Option<UserRow>,
     /// Sessions: at least those of [`sessions_of`].
     pub(crate) sessions: BTreeMap<SessionId, Stay>,
     /// Revisions and ends of all items; none are needed where the turn does not [ask](asks_items) for them.
     pub(crate) items: BTreeMap<ItemKey, (i32, Timestamp)>,
 }
 
-/// What is to be written, all of it under the user's lock.
-#[derive(Debug, Default)]
+/// What is to be written of one user, all of it under the user's lock.
+#[derive(Debug)]
 pub(crate) struct Plan<'a> {
+    /// Whose.
+    pub(crate) user: UserId,
     /// The epoch after it was raised.
     pub(crate) epoch: Option<i32>,
+    /// The id that the user's caller chose.
+    pub(crate) chosen_id: Option<Box<str>>,
+    /// What changes of the user's own row.
+    pub(crate) write: Option<&'a UserWrite>,
     /// Sessions that end now, none of which has ended.
     pub(crate) end: Vec<SessionId>,
     /// Sessions that are marked until then.
@@ -48,17 +72,29 @@ pub(crate) struct Plan<'a> {
     pub(crate) bind: Option<(SessionId, Option<[u8; 32]>, bool)>,
     /// Items to write, whatever is there, or to remove.
     pub(crate) items: BTreeMap<ItemKey, Option<&'a Item>>,
-    /// Look-ups by kind and hash: this order is the one in which all changes lock them.
-    pub(crate) look_ups: BTreeMap<(i16, [u8; 32]), LookUpStep<'a>>,
 }
+
+/// Look-ups by kind and hash: this order is the one in which all changes lock them.
+pub(crate) type LookUps<'a> = BTreeMap<(i16, [u8; 32]), LookUpStep<'a>>;
 
 /// What becomes of a look-up; the first step first.
 #[derive(Debug, Default)]
 pub(crate) struct LookUpStep<'a> {
-    /// It is removed where it leads to the turn's user.
-    pub(crate) remove: bool,
+    /// It is removed where it leads to one of these.
+    pub(crate) remove: Vec<UserId>,
     /// It is added; refused with `Taken` where one is alive.
     pub(crate) add: Option<&'a LookUp>,
+}
+
+/// What turns come to, all of them or none.
+#[derive(Debug)]
+pub(crate) struct Plans<'a> {
+    /// User by user.
+    pub(crate) users: Vec<Plan<'a>>,
+    /// What becomes of look-ups, whoever's they are.
+    pub(crate) look_ups: LookUps<'a>,
+    /// Records [in order](in_order).
+    pub(crate) records: Vec<&'a RecordChange>,
 }
 
 /// The sessions that a turn concerns.
@@ -89,13 +125,76 @@ pub(crate) fn asks_items(turn: &Turn) -> bool {
     !turn.items.is_empty() || !turn.counted.is_empty()
 }
 
-/// Decides a turn, step by step in the order of its members.
-pub(crate) fn turn(turn: &Turn, at: Timestamp, before: Before) -> Result<Plan<'_>, CommitError> {
-    let Before { epoch, mut sessions, items } = before;
-    let epoch = epoch.ok_or(CommitError::Gone)?;
-    if epoch != turn.epoch {
+/// Turns in the order in which their users are locked, and in which they are decided.
+pub(crate) fn by_user(turns: &[Turn]) -> Vec<&Turn> {
+    let mut all: Vec<_> = turns.iter().collect();
+    all.sort_by_key(|turn| turn.user);
+    all
+}
+
+/// Decides turns, one after the other; what they add to look-ups comes after all that they remove.
+pub(crate) fn turns<'a>(
+    turns: impl Iterator<Item = (&'a Turn, Before)>,
+    at: Timestamp,
+) -> Result<Plans<'a>, CommitError> {
+    let (mut users, mut look_ups, mut all): (Vec<Plan<'a>>, _, Vec<&'a Turn>) =
+        (Vec::new(), LookUps::new(), Vec::new());
+    for (one, before) in turns {
+        if all.iter().any(|other| other.user == one.user) {
+            return Err(StoreError::Bug("two turns of one user in one change".into()).into());
+        }
+        users.push(turn(one, at, before, &mut look_ups)?);
+        all.push(one);
+    }
+    for row in all.iter().flat_map(|turn| &turn.look_ups) {
+        let step = look_ups.entry((row.kind.number(), row.hash)).or_default();
+        if step.add.is_some_and(|earlier| earlier.ends_at > at) {
+            return Err(CommitError::Taken);
+        }
+        step.add = Some(row);
+    }
+    Ok(Plans { users, look_ups, records: in_order(all.iter().flat_map(|turn| &turn.records)) })
+}
+
+/// Changes of records in the order in which all changes lock them; those of one record as they came.
+pub(crate) fn in_order<'a>(changes: impl IntoIterator<Item = &'a RecordChange>) -> Vec<&'a RecordChange> {
+    let mut all: Vec<_> = changes.into_iter().collect();
+    all.sort_by_key(|change| record_key(change));
+    all
+}
+
+/// The key of a record beside the tenant's.
+pub(crate) fn record_key(change: &RecordChange) -> (RecordKind, [u8; 32]) {
+    match change {
+        RecordChange::Put { record, .. } => (record.kind, record.id),
+        RecordChange::Remove { kind, id, .. } => (*kind, *id),
+    }
+}
+
+/// Whether the user may be written so.
+fn check_write(write: &UserWrite, row: &UserRow) -> Result<(), CommitError> {
+    if row.frozen && !write.thaws {
+        return Err(CommitError::Frozen);
+    }
+    if row.kind != write.was || write.version.is_some_and(|seen| seen != row.version) {
         return Err(CommitError::Moved);
     }
+    Ok(())
+}
+
+/// Decides a turn step by step: the user's row first, then the members in their order.
+fn turn<'a>(
+    turn: &'a Turn,
+    at: Timestamp,
+    before: Before,
+    look_ups: &mut LookUps<'a>,
+) -> Result<Plan<'a>, CommitError> {
+    let Before { user, mut sessions, items } = before;
+    let row = user.ok_or(CommitError::Gone)?;
+    if row.epoch != turn.epoch {
+        return Err(CommitError::Moved);
+    }
+    turn.write.as_ref().map_or(Ok(()), |write| check_write(write, &row))?;
     let alive = |sessions: &BTreeMap<_, Stay>, id| sessions.get(&id).is_some_and(|s| s.ended_at.is_none());
     if turn.by.is_some_and(|id| !alive(&sessions, id)) {
         return Err(CommitError::Gone);
@@ -103,7 +202,17 @@ pub(crate) fn turn(turn: &Turn, at: Timestamp, before: Before) -> Result<Plan<'_
     if turn.counted.iter().any(|(kind, seen)| items.keys().filter(|(k, _)| k == kind).count() != *seen) {
         return Err(CommitError::Moved);
     }
-    let mut plan = Plan { epoch: turn.raise.then(|| epoch.saturating_add(1)), ..Plan::default() };
+    let mut plan = Plan {
+        user: turn.user,
+        epoch: turn.raise.then(|| row.epoch.saturating_add(1)),
+        chosen_id: row.chosen_id,
+        write: turn.write.as_ref(),
+        end: Vec::new(),
+        marks: Vec::new(),
+        open: None,
+        bind: turn.bind,
+        items: BTreeMap::new(),
+    };
     match &turn.end {
         Ending::Some(list) => {
             plan.end.extend(list.iter().map(|(id, _)| *id).filter(|id| alive(&sessions, *id)));
@@ -134,15 +243,7 @@ pub(crate) fn turn(turn: &Turn, at: Timestamp, before: Before) -> Result<Plan<'_
     if turn.bind.is_some_and(|(id, ..)| !alive(&sessions, id)) {
         return Err(CommitError::Gone);
     }
-    plan.bind = turn.bind;
-    plan.change_items(&turn.items, at, items)?;
-    for row in &turn.look_ups {
-        let step = plan.look_ups.entry((row.kind.number(), row.hash)).or_default();
-        if step.add.is_some_and(|earlier| earlier.ends_at > at) {
-            return Err(CommitError::Taken);
-        }
-        step.add = Some(row);
-    }
+    plan.change_items(&turn.items, at, items, look_ups)?;
     Ok(plan)
 }
 
@@ -152,6 +253,7 @@ impl<'a> Plan<'a> {
         changes: &'a [ItemChange],
         at: Timestamp,
         mut there: BTreeMap<ItemKey, (i32, Timestamp)>,
+        look_ups: &mut LookUps<'a>,
     ) -> Result<(), CommitError> {
         for change in changes {
             match change {
@@ -174,13 +276,18 @@ impl<'a> Plan<'a> {
                     if there.remove(&key).is_none_or(|(revision, _)| revision != *was) {
                         return Err(CommitError::Moved);
                     }
-                    self.remove_item(key);
+                    self.items.insert(key, None);
+                    self.forget(key, look_ups);
                 }
-                ItemChange::RemoveAll { kind, but } => {
+                ItemChange::RemoveAll { kind, but } | ItemChange::RetireAll { kind, but } => {
+                    let retires = matches!(change, ItemChange::RetireAll { .. });
                     there.retain(|key, _| {
                         let stays = key.0 != *kind || Some(key.1) == *but;
                         if !stays {
-                            self.remove_item(*key);
+                            self.items.insert(*key, None);
+                        }
+                        if !stays && !retires {
+                            self.forget(*key, look_ups);
                         }
                         stays
                     });
@@ -190,10 +297,10 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    fn remove_item(&mut self, key: ItemKey) {
-        self.items.insert(key, None);
-        if let Some(kind) = key.0.look_up() {
-            self.look_ups.entry((kind.number(), key.1)).or_default().remove = true;
+    /// The look-up of an item goes with it.
+    fn forget(&self, (kind, id): ItemKey, look_ups: &mut LookUps<'a>) {
+        if let Some(kind) = kind.look_up() {
+            look_ups.entry((kind.number(), id)).or_default().remove.push(self.user);
         }
     }
 }
@@ -207,13 +314,25 @@ pub(crate) struct Managed {
     pub(crate) server_data: Option<Box<str>>,
 }
 
+/// What of a user's row a back end's change is decided by.
+#[derive(Debug)]
+pub(crate) struct Objects<'a> {
+    /// The version of both.
+    pub(crate) version: i64,
+    /// The user's own.
+    pub(crate) data: &'a str,
+    /// The back end's.
+    pub(crate) server_data: Option<&'a str>,
+    /// A merge waits: it decided by `data`, which stays.
+    pub(crate) frozen: bool,
+}
+
 /// Decides what a back end changes of a user's objects.
-pub(crate) fn manage(
-    change: &ManageUser,
-    version: i64,
-    data: &str,
-    server_data: Option<&str>,
-) -> Result<Managed, CommitError> {
+pub(crate) fn manage(change: &ManageUser, there: &Objects<'_>) -> Result<Managed, CommitError> {
+    let Objects { version, data, server_data, frozen } = *there;
+    if frozen && change.data.is_some() {
+        return Err(CommitError::Frozen);
+    }
     if change.if_match.is_some_and(|v| v != version) {
         return Err(CommitError::Version(version));
     }
@@ -232,6 +351,16 @@ impl Managed {
     }
 }
 
+/// What a row of the outbox begins as: one that has nowhere to go is done.
+pub(crate) fn first_state(row: &OutRow) -> OutState {
+    if row.due_at.is_some() { OutState::Waiting } else { OutState::Done }
+}
+
+/// When a settled row is tried again. In the tables a row waits if and only if it has such a moment.
+pub(crate) fn waits_until(settled: &Settled) -> Option<Timestamp> {
+    settled.due_at.filter(|_| settled.state == OutState::Waiting)
+}
+
 /// A change that raises an epoch is made within this time after it was committed, all tries together, or not at all:
 /// whoever follows the raised epochs asks for them again for only so long after their moment.
 pub(crate) const EPOCHS: Duration = Duration::from_secs(8);
@@ -240,6 +369,7 @@ pub(crate) const EPOCHS: Duration = Duration::from_secs(8);
 pub(crate) fn raises_an_epoch(change: &Change) -> bool {
     match &change.act {
         Act::Turn(turn) => turn.raise,
+        Act::Turns(turns) => turns.iter().any(|turn| turn.raise),
         Act::Erase { .. } => true,
         _ => false,
     }
@@ -248,4 +378,17 @@ pub(crate) fn raises_an_epoch(change: &Change) -> bool {
 /// The moment under which a raised epoch is kept.
 pub(crate) fn whole_second(at: Timestamp) -> Timestamp {
     Timestamp::from_seconds(at.seconds())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_raised_epoch_is_enough() {
+        let user = |n| Turn::of(UserId::from_bytes([n; 16]), 0);
+        let raises = |act| raises_an_epoch(&Change { at: Timestamp::MAX, keep: None, act, out: Vec::new() });
+        assert!(!raises(Act::Turns(vec![user(1), user(2)])));
+        assert!(raises(Act::Turns(vec![user(1), Turn { raise: true, ..user(2) }])));
+    }
 }

@@ -4,7 +4,9 @@
 pub mod command;
 pub mod config;
 pub mod lane;
+pub mod passwords;
 pub mod ports;
+pub mod post;
 pub mod server;
 pub mod telemetry;
 pub mod tls;

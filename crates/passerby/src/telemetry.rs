@@ -351,6 +351,8 @@ mod tests {
                     store: passerby_store::open(&store, &passerby_store::OpenOptions::default()).await.unwrap(),
                     clock: Arc::new(ManualClock::new(passerby_core::Timestamp::from_seconds(1_790_000_000))),
                     random: Arc::new(SeededRandom::new(1)),
+                    post: Arc::new(crate::post::Outbound::new(&config).unwrap()),
+                    passwords: wiring::passwords(&config, 1).unwrap(),
                 };
                 let application = wiring::build(&config, ports, &MasterKey::new([7; 32])).await.unwrap();
                 let trusted: Arc<[IpNet]> = vec!["10.0.0.0/8".parse().unwrap()].into();

@@ -5,7 +5,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use axum::Router;
 use futures_util::future::try_join_all;
-use passerby_core::{Passerby, Ports, port::Store, secret::MasterKey};
+use passerby_core::{
+    Passerby, Ports,
+    password::{HashPool, Passwords},
+    port::Store,
+    secret::MasterKey,
+};
 use passerby_http::{App, Door, HttpSettings};
 use passerby_pages::Demo;
 use passerby_store::{Grouping, OpenOptions};
@@ -15,6 +20,7 @@ use crate::{
     config::{Config, DEMO_CLIENT, Numbers},
     lane::HotLane,
     ports::{SystemClock, ThreadRandom},
+    post::Outbound,
 };
 
 /// The running core and the doors in front of it.
@@ -45,16 +51,27 @@ pub async fn start(config: &Config, ports: Ports, master: &MasterKey) -> anyhow:
     Passerby::start(ports, config.settings(&numbers), master).await.map_err(anyhow::Error::msg)
 }
 
-/// The ports of the program: the configured store, the system's clock and randomness.
+/// The ports of the program: the configured store, way out and hashing threads, the system's clock and randomness.
 ///
 /// # Errors
-/// See [`passerby_store::OpenError`].
+/// See [`passerby_store::OpenError`], [`Outbound::new`] and [`passwords`].
 pub async fn ports(config: &Config, cores: usize) -> anyhow::Result<Ports> {
     // with one core, waiting for a fuller group saves what everybody shares; with more, it only waits
     let close_groups = if cores == 1 { Grouping::WhenIdle } else { Grouping::WhenFree };
     let options = OpenOptions { close_groups, ..OpenOptions::default() };
+    let (post, passwords) = (Arc::new(Outbound::new(config)?), passwords(config, cores)?);
     let store = passerby_store::open(config.database.expose(), &options).await?;
-    Ok(Ports { store, clock: Arc::new(SystemClock::default()), random: Arc::new(ThreadRandom) })
+    Ok(Ports { store, clock: Arc::new(SystemClock::default()), random: Arc::new(ThreadRandom), post, passwords })
+}
+
+/// How passwords are hashed, and the threads that do it.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn passwords(config: &Config, cores: usize) -> anyhow::Result<Passwords> {
+    let pool = config.passwords.pool(cores).map_err(anyhow::Error::msg)?;
+    let pool = HashPool::new(pool).context("the threads that hash passwords cannot start")?;
+    Ok(Passwords { settings: config.passwords.hash, pool: Arc::new(pool) })
 }
 
 /// All doors before one core.
@@ -73,6 +90,7 @@ pub fn door(config: &Config, core: Arc<Passerby>) -> Door<HotLane> {
         .merge(passerby_pages::routes());
     if config.dev {
         router = router.merge(passerby_pages::demo(Demo { client_id: DEMO_CLIENT, cart: &config.demo_cart }));
+        router = router.merge(passerby_pages::mailbox()).merge(passerby_api::mailbox());
     }
     passerby_http::finish_with::<HotLane>(router, App::new(core, http))
 }
@@ -107,6 +125,8 @@ mod tests {
             store: passerby_store::open(&database, &OpenOptions::default()).await.unwrap(),
             clock: Arc::new(ManualClock::new(passerby_core::Timestamp::from_seconds(1_790_000_000))),
             random: Arc::new(SeededRandom::new(1)),
+            post: Arc::new(Outbound::new(config).unwrap()),
+            passwords: passwords(config, 1).unwrap(),
         };
         build(config, ports, &MasterKey::new([7; 32])).await.unwrap()
     }
@@ -129,6 +149,8 @@ mod tests {
             "/openapi.json",
             "/docs",
             "/demo",
+            "/dev/mailbox",
+            "/dev/mailbox/messages",
             "/ui/hand-off",
             "/.well-known/openid-configuration",
             "/.well-known/jwks.json",
@@ -152,7 +174,9 @@ mod tests {
         let (tenant, clients) = numbers(&second);
         assert_eq!(tenant, known.0);
         assert!(clients.iter().all(|client| known.1.contains(client)) && clients.len() + 1 == known.1.len());
-        assert_eq!(status(&second, "/demo").await, 404);
+        for path in ["/demo", "/dev/mailbox", "/dev/mailbox/messages"] {
+            assert_eq!(status(&second, path).await, 404, "{path}");
+        }
         assert_eq!(status(&second, "/docs").await, 200);
         assert_eq!(status(&second, "/ui/hand-off").await, 200);
         second.core.stop().await;

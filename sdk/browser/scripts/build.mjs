@@ -1,5 +1,5 @@
 // Builds dist/: the entries as modules with their types, and single files for pages without a bundler.
-//   --embed   writes the minified main entry into the server's demo page, too
+//   --embed   writes the minified main and account entries into the server's demo page, too
 
 import { execFileSync } from 'node:child_process';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -12,7 +12,9 @@ import { minify } from 'terser';
 const here = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(here, 'dist');
 /** What the demo page of the server carries: committed, so that a build of the server needs no npm. */
-export const EMBEDDED = join(here, '../../crates/passerby-pages/assets/demo/passerby.js');
+const demo = join(here, '../../crates/passerby-pages/assets/demo');
+export const EMBEDDED = { 'passerby.js': 'index.ts', 'passerby-account.js': 'account.ts' };
+export const embedded = (name) => join(demo, name);
 
 const { version } = JSON.parse(await readFile(join(here, 'package.json'), 'utf8'));
 const common = {
@@ -23,6 +25,9 @@ const common = {
   legalComments: 'none',
   logLevel: 'warning',
 };
+
+/** What the hooks are not bundled with. */
+export const REACT = ['react', 'react/jsx-runtime', '*/account.js'];
 
 /** What is bundled with the QR entry asks to be named. */
 const NOTICES = { 'qr.ts': '; with uqr, MIT, (c) Project Nayuki, (c) 2023 Anthony Fu' };
@@ -40,7 +45,8 @@ export async function bundle(entry = 'index.ts', external = []) {
   // A few percent smaller than by esbuild alone.
   const { code } = await minify(outputFiles[0].text, {
     module: true,
-    compress: { passes: 3, ecma: 2020 },
+    // No getter of ours does anything but look.
+    compress: { passes: 3, ecma: 2020, pure_getters: true },
     format: { comments: false },
   });
   return `/* @passerby/client ${version}, MIT OR Apache-2.0${NOTICES[entry] ?? ''} */\n${code}\n`;
@@ -49,11 +55,12 @@ export async function bundle(entry = 'index.ts', external = []) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await rm(dist, { recursive: true, force: true });
   await mkdir(dist, { recursive: true });
-  // The main entry is shared by none of the others at run time: qr and react take the client they are given.
+  // The main entry is shared by none of the others at run time: they take the client they are given.
   for (const [entry, external] of [
     ['index.ts', []],
+    ['account.ts', []],
     ['qr.ts', ['uqr']],
-    ['react.tsx', ['react', 'react/jsx-runtime']],
+    ['react.tsx', REACT],
   ]) {
     await build({
       ...common,
@@ -68,8 +75,10 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     cwd: here,
     stdio: 'inherit',
   });
-  const single = await bundle();
-  await writeFile(join(dist, 'passerby.js'), single);
   await writeFile(join(dist, 'passerby-qr.js'), await bundle('qr.ts'));
-  if (process.argv.includes('--embed')) await writeFile(EMBEDDED, single);
+  for (const [name, entry] of Object.entries(EMBEDDED)) {
+    const text = await bundle(entry);
+    await writeFile(join(dist, name), text);
+    if (process.argv.includes('--embed')) await writeFile(embedded(name), text);
+  }
 }

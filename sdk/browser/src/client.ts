@@ -23,6 +23,8 @@ export type FetchOptions = RequestInit & TokenOptions;
 
 /** A guest of this browser, on any tab and day. */
 export interface Client {
+  /** @internal */
+  readonly core: Core;
   /** What is known now. */
   readonly state: State;
   /** The guest's data. */
@@ -104,11 +106,12 @@ export function createClient(options: ClientOptions, environment?: Partial<Envir
   const leave = async () => {
     await core.ready();
     const seen = core.rows.account;
-    await data.drain().catch(() => {});
+    await core.drain().catch(() => {});
     return wire.keepTrying(() => core.leave(seen), { patience: PATIENCE });
   };
 
   return {
+    core,
     get state() {
       return core.state;
     },

@@ -1,12 +1,13 @@
 // The guest of this device: who it is, its tokens, and what all tabs know of it.
 
 import { browser, type Environment } from './environment.js';
-import { PasserbyError, plain, problem } from './error.js';
+import { gone, PasserbyError, plain, problem } from './error.js';
 import { Emitter } from './events.js';
 import { makeKey, random, type DeviceKey } from './key.js';
 import { view } from './operations.js';
 import type { ClientOptions, GuestOptions, State, TokenOptions } from './options.js';
-import { memoryStore, openStore, type Account, type Item, type Rows, type Store, type Token } from './store.js';
+import { clearRows, memoryStore, openStore } from './store.js';
+import type { Account, Item, Rows, Store, Token } from './store.js';
 import type { Data, GuestAnswer, Mode, User } from './types.js';
 import { Wire, type Sent } from './wire.js';
 
@@ -17,7 +18,7 @@ interface Told {
 }
 
 /** Answers to a resume that end the guest; nothing else does. */
-const ENDINGS = ['guest_ended', 'guest_converted', 'not_a_guest'];
+const ENDINGS = /^(not_a_guest|guest_(ended|converted|merged))$/;
 /** A creation by cookie is remembered by the server for ten minutes under its key. */
 const CREATION_LIFE = 540_000;
 /** Milliseconds of failures after which a call that somebody waits for is given up. */
@@ -34,6 +35,8 @@ export class Core {
   readonly base: string;
   readonly emitter = new Emitter();
   readonly wire: Wire;
+  /** For entries that are bundled by themselves: their errors are of the same class. */
+  readonly problem = problem;
   /** This tab's copy of what is kept; what counts is in the store. */
   rows: Rows = {};
   queue: Item[] = [];
@@ -46,6 +49,8 @@ export class Core {
   mode: Mode | undefined;
   /** Called when the queue may have become shorter, or should be sent. */
   queueChanged: () => void = () => {};
+  /** Sends what can be sent now. Rejects at the first failure. */
+  drain!: () => Promise<void>;
 
   #name: string;
   #ready: Promise<void> | undefined;
@@ -183,12 +188,18 @@ export class Core {
     await this.sync();
   }
 
+  /** Whether a change is of whoever is here: their own, nobody's, or of the guest that came along into the account. */
+  ours({ guest }: Item): boolean {
+    const { account, merged } = this.rows;
+    return !guest || guest === account?.user.id || guest === merged;
+  }
+
   /** Tells of what changed, if anything did. */
   publish(): void {
     const { account, ended } = this.rows;
     // Another tab has found out that no key can be kept.
     if (account && !this.rows.key) this.#setMode('cookie', 'this browser began with the cookie');
-    const batches = [...this.queue, ...this.unsaved].filter((item) => !item.guest || item.guest === account?.user.id);
+    const batches = [...this.queue, ...this.unsaved].filter((item) => this.ours(item));
     const data = view(
       account?.user.data ?? {},
       batches.map((item) => item.operations),
@@ -267,14 +278,14 @@ export class Core {
     const account = await this.#stored();
     if (account) return account;
     if (this.mode === 'device-key') {
-      const key = await this.#ownKey();
+      const key = await this.ownKey();
       if (key) return this.take(await this.#resume(key, { data, entry }));
     }
     return this.#createByCookie({ data, entry });
   }
 
   /** The key of this device, on disk before the server hears of it; undefined where it cannot be kept. */
-  async #ownKey(): Promise<DeviceKey | undefined> {
+  async ownKey(): Promise<DeviceKey | undefined> {
     if (this.rows.key) return this.rows.key;
     const fresh = await makeKey(this.env.crypto!);
     try {
@@ -298,7 +309,7 @@ export class Core {
     try {
       return await this.#ensureGuest(key, more);
     } catch (error) {
-      if (error instanceof PasserbyError && ENDINGS.includes(error.code)) await this.end(error);
+      if (ENDINGS.test((error as PasserbyError).code)) await this.end(error as PasserbyError);
       throw error;
     }
   }
@@ -327,8 +338,9 @@ export class Core {
     await this.change((rows) => {
       edit(rows);
       const { account } = rows;
-      const user =
-        account?.user.id === answer.user.id && account.user.version > answer.user.version ? account.user : answer.user;
+      const { user: known } = account?.user.id === answer.user.id ? account : ({} as Partial<Account>);
+      // A renewal does not say by what an account is known.
+      const user = known?.version! > answer.user.version ? known! : { ...known, ...answer.user };
       // Tokens live with their session.
       const { tokens, refresh } = account?.session?.id === answer.session.id ? account : { tokens: {} };
       rows.account = {
@@ -395,8 +407,9 @@ export class Core {
       }
       // In this order: without its session nobody could take the key away.
       await this.wire.call('DELETE', `/v1/me/device-keys/${key.thumbprint}?force=true`, { key, token }).catch(gone);
-      // A bound session was opened by the key, and has ended with it.
-      if (token.type !== 'DPoP') await this.wire.call('POST', '/v1/logout', { body: {}, key, token }).catch(gone);
+      // A guest's bound session was opened by the key, and has ended with it.
+      if (token.type !== 'DPoP' || account.user.kind === 'regular')
+        await this.wire.call('POST', '/v1/logout', { body: {}, key, token }).catch(gone);
       return true;
     } catch {
       return false;
@@ -437,7 +450,9 @@ export class Core {
       if (found && found.value !== stale && found.end > this.wire.now()) return found;
       const { key } = this.rows;
       const answer = key
-        ? await this.#refresh(account, key, spec, async () => {
+        ? await this.#refresh(account, key, spec, async (error) => {
+            // A key opens no account: whoever has one signs in again.
+            if (account.user.kind === 'regular') return this.end(error);
             const again = await this.#resume(key, { create: false, ...spec });
             // A key that was taken off the guest, and has another one since, replaces nobody.
             return again.user.id === account.user.id ? again : this.end(problem('guest_ended'));
@@ -452,20 +467,18 @@ export class Core {
     { refresh }: Account,
     key: DeviceKey,
     spec: TokenOptions,
-    otherwise: () => Promise<GuestAnswer>,
+    otherwise: (error: PasserbyError) => Promise<GuestAnswer>,
   ): Promise<GuestAnswer> {
     const { bind_tokens } = this.body({}) as { bind_tokens?: true };
-    if (refresh) {
-      try {
-        const body = { client_id: this.options.clientId, refresh_token: refresh, bind_tokens, ...spec };
-        return await this.wire.call<GuestAnswer>('POST', '/v1/refresh', { body, key });
-      } catch (error) {
-        // Only the session is over; the key speaks for the guest still.
-        const { status, code } = error as PasserbyError;
-        if (status !== 401 || !code) throw error;
-      }
+    const body = { client_id: this.options.clientId, refresh_token: refresh ?? '', bind_tokens, ...spec };
+    try {
+      return await this.wire.call<GuestAnswer>('POST', '/v1/refresh', { body, key });
+    } catch (error) {
+      // Only the session is over; the key speaks for the guest still.
+      const { status, code } = error as PasserbyError;
+      if (status !== 401 || !code) throw error;
+      return otherwise(error as PasserbyError);
     }
-    return otherwise();
   }
 
   /** The guest of a key that should have one. Rejects with `guest_ended` where it has none, and ends nobody here. */
@@ -533,7 +546,8 @@ export class Core {
     const cookie = true;
     const body = { client_id: this.options.clientId, session_type: 'tokens', create: false, ...spec };
     const answer = await this.wire.call<GuestAnswer>('POST', '/v1/guests', { cookie, body }).catch((error) => {
-      if (ENDINGS.includes(error.code)) return this.end(error);
+      // By cookie an account has no tokens, and does not end by that.
+      if (user.kind !== 'regular' && ENDINGS.test(error.code)) return this.end(error);
       throw error;
     });
     if (answer.user.id !== user.id) return this.end(problem('guest_ended'));
@@ -581,13 +595,4 @@ export class Core {
       signal: sent.signal,
     });
   }
-}
-
-/** Whatever the server knows nothing of any more is gone. */
-function gone(error: PasserbyError): void {
-  if (error.status !== 401 && error.status !== 404) throw error;
-}
-
-function clearRows(rows: Rows): void {
-  for (const name of Object.keys(rows) as (keyof Rows)[]) delete rows[name];
 }

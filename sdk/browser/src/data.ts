@@ -46,8 +46,6 @@ export interface DataSide {
   client: DataClient;
   /** Asks the server who is here. Makes nobody. */
   refresh(): Promise<User | null>;
-  /** Sends what can be sent now. Rejects at the first failure. */
-  drain(): Promise<void>;
 }
 
 interface Waiter {
@@ -65,6 +63,9 @@ export function dataSide(core: Core): DataSide {
   const waiters = new Map<string, Waiter>();
   let delivering: Promise<void> | undefined;
 
+  core.drain = async () => {
+    while (await head());
+  };
   core.queueChanged = () => {
     settle();
     if (core.queue.length && !core.rows.ended) void deliver();
@@ -77,7 +78,9 @@ export function dataSide(core: Core): DataSide {
     await core.change((rows) => {
       const { account } = rows;
       // What was asked for before a later change is older than what is known.
-      if (account?.user.id === user.id && account.user.version <= user.version) rows.account = { ...account, user };
+      // So is a guest who is a regular user by now.
+      if (account?.user.id === user.id && account.user.version <= user.version && account.user.kind <= user.kind)
+        rows.account = { ...account, user };
     });
     return core.state.user ?? null;
   }
@@ -163,7 +166,7 @@ export function dataSide(core: Core): DataSide {
 
   async function send(item: Item, guest: string): Promise<void> {
     const { operations, key, id, sent } = item;
-    if ((item.guest ?? guest) !== guest) return refuse(item, left());
+    if (!core.ours(item)) return refuse(item, left());
     // Kept before it goes, so that whoever finds it later knows that it may have arrived, and for whom.
     if (sent === undefined) await core.change(nothing, { put: { ...item, guest, sent: core.wire.now() } });
     else if (await tooOld(sent, guest)) return refuse(item, problem('outcome_unknown'));
@@ -218,8 +221,7 @@ export function dataSide(core: Core): DataSide {
       waiters.delete(key);
       const failure = ended ?? refused?.[key];
       if (failure) reject(new PasserbyError(failure));
-      else if (account && account.user.id === (item.guest ?? account.user.id))
-        resolve({ data: account.user.data, version: account.user.version });
+      else if (account && core.ours(item)) resolve({ data: account.user.data, version: account.user.version });
       else reject(left());
     }
   }
@@ -241,9 +243,6 @@ export function dataSide(core: Core): DataSide {
 
   return {
     refresh,
-    async drain() {
-      while (await head());
-    },
     client: {
       async get(path, { fresh } = {}) {
         await (fresh ? refresh() : core.known());

@@ -65,6 +65,11 @@ export function plain(error: PasserbyError): Failure {
   return { message, status, code, detail, field, ended };
 }
 
+/** Whatever the server knows nothing of any more is gone. */
+export function gone(error: PasserbyError): void {
+  if (error.status !== 401 && error.status !== 404) throw error;
+}
+
 /** One of ours. */
 export function problem(code: string, detail = ''): PasserbyError {
   return new PasserbyError({ code, message: `Passerby: ${code}`, detail });

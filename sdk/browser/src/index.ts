@@ -13,9 +13,12 @@ export type { Events } from './events.js';
 export type { HandOff, Offer, Recovery, RecoveryCode, TakeOptions, Taking } from './hand-off.js';
 export type { ClientOptions, GuestOptions, State, TokenOptions } from './options.js';
 export type {
+  Address,
   Data,
   DeviceKeyInfo,
   HandOffRequest,
+  Identifier,
+  IdentifierKind,
   Json,
   Mode,
   Operation,

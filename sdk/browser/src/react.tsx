@@ -15,6 +15,7 @@ import {
   type ReactNode,
 } from 'react';
 
+import { account, type AccountClient } from './account.js';
 import type {
   Client,
   DataClient,
@@ -73,6 +74,21 @@ export function useData<T extends Json = Json>(path = ''): [value: T | undefined
   const client = usePasserby();
   const value = useShown(client, () => client.data.peek(path)) as T | undefined;
   return [value, client.data];
+}
+
+/** What {@link useAccount} gives: what makes a guest somebody, and who is here. */
+export interface UseAccount extends AccountClient {
+  user: User | undefined;
+  /** Whoever is here has an account. */
+  signedIn: boolean;
+}
+
+/** Who is here, and the functions of `account(client)`. */
+export function useAccount(): UseAccount {
+  const client = usePasserby();
+  const { user } = useShown(client, () => client.state);
+  const me = useMemo(() => account(client), [client]);
+  return useMemo(() => ({ ...me, user, signedIn: user?.kind === 'regular' }), [me, user]);
 }
 
 /** A hand-off to be shown. */

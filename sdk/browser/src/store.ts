@@ -32,16 +32,38 @@ export interface Incoming {
   id?: string;
 }
 
+/** A guest beside the account that is here. */
+export interface Aside {
+  key?: DeviceKey | undefined;
+  account: Account;
+  /** The transfer by which they came along: nobody, unless it is undone. */
+  merged?: string | undefined;
+  /** What the guest is entered by, where there is no key that does it. */
+  token?: string | undefined;
+  /** The merge ticket, and its end by the server's clock. */
+  ticket?: string | undefined;
+  end?: number | undefined;
+}
+
 /** Every fact but the queue. */
 export interface Rows {
   key?: DeviceKey | undefined;
   account?: Account | undefined;
   ended?: Failure | undefined;
   incoming?: Incoming | undefined;
+  /** A guest that was left for an account and may still come along, or that came back out of one. */
+  aside?: Aside | undefined;
+  /** The guest that came along into the account: their changes are the account's. */
+  merged?: string | undefined;
   /** A creation by cookie that may have been carried out: asked again with the same key and body. */
   creation?: { key: string; at: number; body: string } | undefined;
   /** Refused changes, so that the tab that made one learns it from the tab that sent it. */
   refused?: Record<string, Failure>;
+}
+
+/** Forgets every fact. */
+export function clearRows(rows: Rows): void {
+  for (const name of Object.keys(rows) as (keyof Rows)[]) delete rows[name];
 }
 
 /** A change on its way. */
@@ -116,7 +138,7 @@ export async function openStore(
     (db ??= new Promise<IDBDatabase>((resolve, reject) => {
       if (!factory) throw Error('there is none');
       const request = factory.open(name, 1);
-      timer(() => reject(Error('it does not open')), PATIENCE);
+      timer(() => reject(Error('it hangs')), PATIENCE);
       request.onupgradeneeded = () => {
         request.result.createObjectStore(FACTS);
         request.result.createObjectStore(QUEUE, { keyPath: 'id', autoIncrement: true });

@@ -17,6 +17,98 @@ export interface User {
   last_active_at: string;
   expires_at: string | null;
   stored: boolean;
+  /** Of a regular user: by what they are known, and when they became one. */
+  identifiers?: Identifier[];
+  converted_at?: string;
+}
+
+/** What somebody is known by. */
+export type IdentifierKind = 'email' | 'phone' | 'username';
+
+/** An identifier to claim or to sign in with: one of them. */
+export type Address = { email: string } | { phone: string } | { username: string };
+
+/** An identifier that is somebody's. */
+export interface Identifier {
+  id: string;
+  kind: IdentifierKind | 'external_id';
+  /** As it was typed. */
+  value: string;
+  /** Since when it is theirs. */
+  verified_at: string;
+}
+
+/** An identifier that is not proven yet, or a sign-in by code or link. */
+export interface Claim {
+  id: string;
+  kind: IdentifierKind;
+  value: string;
+  expires_at: string;
+  /** Two digits that the page of the link shows, too. */
+  check: string;
+  created_at?: string;
+  /** The link was confirmed. */
+  proven?: boolean;
+}
+
+/** Identifiers and claims of whoever is here, and whether there is a password. */
+export interface Identifiers {
+  items: Identifier[];
+  claims: Claim[];
+  password: boolean;
+}
+
+/** Two values at one place. */
+export interface MergeConflict {
+  path: string;
+  guest: Json;
+  account: Json;
+  kept: 'guest' | 'account' | 'both';
+}
+
+/** What a merge would make. */
+export interface MergePreview {
+  guest: { id: string; data: Data };
+  account: { id: string; data: Data };
+  /** The outcome. */
+  data: Data;
+  conflicts: MergeConflict[];
+  /** There are more conflicts than are listed. */
+  more: boolean;
+  /** The version of the policies. */
+  policy: string;
+}
+
+/** A guest's move into an account. */
+export interface Transfer {
+  id: string;
+  /** `pending`: the application has not confirmed yet that it moved its own things. */
+  state: 'pending' | 'done' | 'undone';
+  guest_id: string;
+  account_id: string;
+  created_at: string;
+  /** Until then it can be taken back; null: not at all. */
+  undo_until: string | null;
+  receipt: string;
+}
+
+/** The answer to a merge. */
+export interface Merged {
+  /** A signed JWT that says what was moved. */
+  receipt: string;
+  transfer: Transfer;
+  user: User;
+}
+
+/** The answer to a merge that was taken back. */
+export interface Undone {
+  transfer: Transfer;
+  /** What was written since and stays as it is, with what was there before the merge and what is there now. */
+  conflicts: { path: string; before?: Json; now?: Json }[];
+  /** There are more conflicts than are listed. */
+  more: boolean;
+  /** The guest, who is again. */
+  guest?: { user: User };
 }
 
 /** A session of the guest, as the server tells it. */

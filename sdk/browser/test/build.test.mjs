@@ -9,36 +9,44 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 
 import { qrSvg } from '../dist/qr.js';
-import { bundle, EMBEDDED } from '../scripts/build.mjs';
+import { bundle, EMBEDDED, embedded, REACT } from '../scripts/build.mjs';
 
 const here = dirname(dirname(fileURLToPath(import.meta.url)));
 const read = (path) => readFile(join(here, path), 'utf8');
 /** Bytes as they go over the wire. */
 const size = (text) => gzipSync(text, { level: 9 }).length;
 
-test('the main entry is at most 10 kB minified and gzipped', async (t) => {
+test('minified and gzipped, the main entry is at most 10 kB and the account entry 4 kB', async (t) => {
   const sizes = {
     '@passerby/client': await bundle(),
-    '@passerby/client/react (without React)': await bundle('react.tsx', ['react', 'react/jsx-runtime']),
+    '@passerby/client/account': await bundle('account.ts'),
+    '@passerby/client/react (without React)': await bundle('react.tsx', REACT),
     '@passerby/client/qr (with uqr)': await bundle('qr.ts'),
   };
   for (const [name, text] of Object.entries(sizes))
     t.diagnostic(`${name}: ${size(text)} bytes, ${text.length} before gzip`);
   assert.ok(size(sizes['@passerby/client']) <= 10_000);
+  assert.ok(size(sizes['@passerby/client/account']) <= 4_000);
 });
 
 test('the build is the same each time, and the demo page carries it', async () => {
-  const text = await bundle();
-  assert.equal(await bundle(), text);
-  assert.equal(await read('dist/passerby.js'), text);
-  assert.ok((await readFile(EMBEDDED, 'utf8')) === text, 'the copy in the demo page is old: run "npm run embed"');
+  for (const [name, entry] of Object.entries(EMBEDDED)) {
+    const text = await bundle(entry);
+    assert.equal(await bundle(entry), text);
+    assert.equal(await read(`dist/${name}`), text);
+    assert.ok(
+      (await readFile(embedded(name), 'utf8')) === text,
+      `the copy of ${name} in the demo page is old: run "npm run embed"`,
+    );
+  }
 });
 
 test('one run-time dependency, and none in the main entry', async () => {
   const { dependencies, exports } = JSON.parse(await read('package.json'));
   assert.deepEqual(Object.keys(dependencies), ['uqr']);
   assert.doesNotMatch(await read('dist/index.js'), /^import /m);
-  assert.doesNotMatch(await read('dist/react.js'), /from "(?!react)/);
+  assert.doesNotMatch(await read('dist/account.js'), /^import /m);
+  assert.doesNotMatch(await read('dist/react.js'), /from "(?!react|\.\/account\.js")/);
   for (const { types, default: file } of Object.values(exports).filter((entry) => entry.types)) {
     await read(types);
     await read(file);
@@ -53,8 +61,9 @@ test('an app in strict TypeScript compiles against the types, and mistakes do no
   const folder = await mkdtemp(join(here, 'node_modules/.types-'));
   const app = `
 import { createClient, PasserbyError, type State, type User } from '@passerby/client';
+import { account, type AccountClient, type Kept, type SignedIn, type SigningIn } from '@passerby/client/account';
 import { qrSvg } from '@passerby/client/qr';
-import { PasserbyProvider, useData, useGuest, useHandOff, usePasserby } from '@passerby/client/react';
+import { PasserbyProvider, useAccount, useData, useGuest, useHandOff, usePasserby } from '@passerby/client/react';
 const client = createClient({ clientId: 'a', baseUrl: 'https://id.example.com', apis: { 'https://api.example.com/': { audience: 'b', scope: 'c' } } });
 export async function app(): Promise<string> {
   const guest: User = await client.guest({ data: { cart: [] }, entry: 'x' });
@@ -68,10 +77,23 @@ export async function app(): Promise<string> {
   try { await client.fetch('https://api.example.com/cart', { method: 'POST', audience: 'b' }); } catch (error) { if (error instanceof PasserbyError && error.temporary) off(); }
   return qrSvg(offer.url, { label: taking.check }) + guest.id + version + String(data['a']) + outcome.recovery_code;
 }
+export async function becoming(me: AccountClient): Promise<string> {
+  const { claim, verify } = await me.keep({ email: 'ada@example.org' }, { redirectUri: 'https://example.com/' });
+  const kept: Kept = await verify({ code: '123456', password: 'x' });
+  if (kept.outcome === 'merge_required') return (await me.merge(kept.merge_ticket)).receipt + kept.preview.conflicts.length;
+  if (kept.outcome === 'added') return kept.identifier.value;
+  const signed: SignedIn = await me.signIn({ email: 'ada@example.org', password: 'x' });
+  const signing: SigningIn = await me.signIn({ phone: '+4915112345678' });
+  const { preview, merge_ticket } = await me.preview((await signing.verify('123456')).merge_ticket ?? '');
+  const { transfer, guest } = await me.undo((await me.merge(merge_ticket)).transfer.id);
+  return claim.check + signed.user.kind + preview.policy + transfer.state + guest?.user.id + (await me.aside())?.user.id;
+}
 export function App() {
   const { status, start } = useGuest({ ensure: true });
   const [views = 0, data] = useData<number>('/views');
   const handOff = useHandOff();
+  const { signedIn, user, keep } = useAccount();
+  if (!signedIn) void keep({ username: user?.id ?? '' });
   usePasserby();
   return <PasserbyProvider client={client}><button onClick={() => { void start(); void data.increment('/views', views); void handOff.create(); }}>{status}</button></PasserbyProvider>;
 }
@@ -83,6 +105,12 @@ void client.data.increment('/a', '2');
 client.on('nothing', () => {});
 // @ts-expect-error a function is not JSON
 void client.data.set('/a', () => {});
+// @ts-expect-error one of the three is wanted
+void account(client).keep({ address: 'ada@example.org' });
+// @ts-expect-error no code is sent to a user name
+void account(client).signIn({ username: 'ada' });
+// @ts-expect-error the inside of a client is nobody's
+void client.core;
 `;
   try {
     await writeFile(join(folder, 'app.tsx'), app);

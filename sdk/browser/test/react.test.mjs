@@ -6,7 +6,8 @@ import { test } from 'node:test';
 import { act, createElement as h } from 'react';
 import { create } from 'react-test-renderer';
 
-import { PasserbyProvider, useData, useGuest, useHandOff, usePasserby } from '../dist/react.js';
+import { PasserbyProvider, useAccount, useData, useGuest, useHandOff, usePasserby } from '../dist/react.js';
+import { AccountServer } from './support/accounts.mjs';
 import { Browser, Clock } from './support/browser.mjs';
 import { Server } from './support/server.mjs';
 
@@ -95,6 +96,22 @@ test('useData shows a value at once, and renders only when it changes', async ()
   await run(clock, () => client.data.flush());
   assert.equal(seen.now[0], 1);
   assert.deepEqual(whole.now[0], { other: { a: 1 }, views: 1 });
+});
+
+test('useAccount: who is here, and what makes them somebody', async () => {
+  const clock = new Clock();
+  const server = new AccountServer(clock);
+  const client = new Browser(clock, server).tab();
+  await clock.settle(client.guest());
+  const seen = shown(client, () => useAccount());
+  assert.equal(seen.now.signedIn, false);
+  const { id } = seen.now.user;
+  await run(clock, async () => {
+    const { verify } = await seen.now.keep({ email: 'ada@example.org' });
+    await verify({ code: server.mail[0].code });
+  });
+  assert.equal(seen.now.signedIn, true);
+  assert.equal(seen.now.user.id, id);
 });
 
 test('useHandOff: both sides', async () => {

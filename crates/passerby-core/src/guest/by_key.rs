@@ -2,13 +2,14 @@
 
 use crate::{
     Code, Error, Timestamp,
+    account::became,
     client::KnownClient,
     device::{AttachError, DeviceKey, TRIES, read_body},
     dpop::Thumbprint,
     hold::{Claimed, Held, Proven, Row, decide},
     id::{ClientNo, SessionId, UserId},
     mint::Grade,
-    model::{Item, ItemKind, LookUpKind, Session, SessionKind},
+    model::{Item, ItemKind, Kind, LookUpKind, Session, SessionKind},
     passerby::Passerby,
     port::{Act, CommitError, Found, ItemChange, StoreError, Turn},
 };
@@ -96,6 +97,7 @@ impl Passerby {
             let Some(Found { look_up, standing }) = found.filter(|f| f.look_up.ends_at > now) else { return Ok(None) };
             let Some(user) = &standing.user else { return Err(guest_ended()) };
             let (user_id, epoch) = (user.id, user.epoch);
+            let no_guest = became(user).or_else(|| (user.kind != Kind::Anonymous).then(no_guests_key));
             // one that was opened from a cookie's ends with it
             let has_ended = |id| standing.session(id).is_none_or(|s| s.ended_at.is_some());
             let living = |s: &&Session| {
@@ -120,6 +122,10 @@ impl Passerby {
                     }
                 }
                 return Ok(Some(held));
+            }
+            // the key of a guest that is none any more makes no new one in silence, and opens no account either
+            if let Some(became) = no_guest {
+                return Err(Error { field: Some("DPoP".into()), ..became });
             }
             // the key's row is read before the sessions are looked at for the last time: whoever opened one since has
             // changed it
@@ -269,6 +275,10 @@ impl Passerby {
     pub(crate) async fn hold_bound(&self, held: &Held, key: &Thumbprint, now: Timestamp) -> Result<Held, Error> {
         self.read_again(&held.tenant, held.user, held.session, Proven::Key(Some(*key)), now).await
     }
+}
+
+fn no_guests_key() -> Error {
+    Error::new(Code::NotAGuest, "The key is a regular user's, who signs in; guests are made without it.")
 }
 
 fn guest_ended() -> Error {

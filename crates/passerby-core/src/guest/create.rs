@@ -244,19 +244,11 @@ impl Passerby {
             return Ok(Created { held: stored_held(known, *user, session), ids, new_user: false, commit });
         }
         let user = User {
-            id: ids.user,
             chosen_id: chosen.map(|(_, text)| text.into()),
             chosen_by: chosen_by_client.then_some(known.client.no),
-            kind: Kind::Anonymous,
-            client: known.client.no,
-            created_at: now,
-            updated_at: now,
-            version: 1,
-            epoch: 0,
             data: creation.data,
-            server_data: None,
             entry: creation.entry.map(Into::into),
-            held: false,
+            ..User::guest(ids.user, known.client.no, now)
         };
         let (items, mut look_ups) = device.map_or_else(Default::default, |(item, row)| (vec![item], vec![row]));
         look_ups.extend(creation.key.map(|key| key.row(known, ids.user, ids.session, now)));
@@ -312,7 +304,10 @@ impl Passerby {
             None if standing.marked(&USER_MARK, now) => Err(id_taken()),
             None => Ok(None),
             Some(user)
-                if user.kind == Kind::Anonymous && known.authenticated && user.chosen_by == Some(known.client.no) =>
+                if user.kind == Kind::Anonymous
+                    && user.merged_into.is_none()
+                    && known.authenticated
+                    && user.chosen_by == Some(known.client.no) =>
             {
                 Ok(Some(Box::new(user)))
             }

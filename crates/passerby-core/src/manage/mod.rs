@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::{
     Code, Error, Timestamp,
+    account::{AccountView, NewIdentifier, NewPassword},
     api_key::Manager,
     device::TRIES,
     id::{ClientNo, SessionId, UserId, may_be_chosen},
@@ -13,7 +14,7 @@ use crate::{
     model::{ItemKind, Kind, Session, Standing, User},
     notice::NoticeKind,
     passerby::{Passerby, count},
-    port::{Act, CommitError, Ending, ItemChange, ManageUser, Turn},
+    port::{Act, CommitError, Ending, ItemChange, ManageUser, NewUserRows, Turn},
     profile::{Edit, parse_object},
     settings::{ApiScope, Tenant},
     token::Dress,
@@ -36,9 +37,13 @@ pub struct ManagedUser {
     pub entry: Option<Box<str>>,
     /// The client that made it; `None` for one that a back end made.
     pub client_id: Option<Box<str>>,
+    /// What a regular user signs in with, where the answer shows it.
+    pub account: Option<AccountView>,
+    /// The id that was asked for, of a guest that was merged into this account.
+    pub resolved_from: Option<String>,
 }
 
-/// A user that is to be made: a guest without a session.
+/// A user that is to be made: a guest without a session, or, with a way to sign in, a regular user.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NewUser<'a> {
     /// A UUID, or any other 1 to 255 printable characters; `None`: a new id.
@@ -49,6 +54,12 @@ pub struct NewUser<'a> {
     pub server_data: Option<&'a [u8]>,
     /// Where the guest came in, at most 64 characters.
     pub entry: Option<&'a str>,
+    /// What it is to be; `None`: what follows from the rest.
+    pub kind: Option<Kind>,
+    /// What it is known by. An address that is not verified is a claim: the user can prove it by a set-password link.
+    pub identifiers: &'a [NewIdentifier<'a>],
+    /// Its password.
+    pub password: Option<NewPassword<'a>>,
 }
 
 /// A change of a user by RFC 7396 over `{"data", "server_data", "held"}`.
@@ -118,22 +129,60 @@ fn view(tenant: &Tenant, user: &User, sessions: &[Session]) -> ManagedUser {
             last_active_at,
             expires_at: (user.kind == Kind::Anonymous).then_some(end),
             stored: true,
+            account: None,
         },
         server_data: user.server_data.clone().unwrap_or_else(|| "{}".into()),
         held: user.held,
         epoch: user.epoch,
         entry: user.entry.clone(),
         client_id: client_id.map(Into::into),
+        account: None,
+        resolved_from: None,
     }
 }
 
+/// A user that was looked for.
+struct Found {
+    user: User,
+    sessions: Vec<Session>,
+    /// The id as shown of the merged guest by which it was found.
+    resolved_from: Option<String>,
+}
+
 impl Passerby {
-    /// Reads a user by its id as shown (with or without a dialect's prefix) or as it was chosen.
-    async fn standing_of(&self, tenant: &Tenant, id: &str) -> Result<(User, Vec<Session>), Error> {
+    /// Reads a user by its id as shown (with or without a dialect's prefix) or as it was chosen. A guest that was merged is
+    /// the account from then on: the pointer leads there at once, however long the chain was.
+    async fn standing_of(&self, tenant: &Tenant, id: &str) -> Result<Found, Error> {
+        let (user, sessions) = self.own_row_of(tenant, id).await?;
+        let no_session = SessionId::from_bytes([0; 16]);
+        let Some(account) = user.merged_into else { return Ok(Found { user, sessions, resolved_from: None }) };
+        let resolved_from = Some(Dress::default().shown(user.id, user.chosen_id.as_deref()));
+        let Standing { user, sessions, .. } = self.store.standing(tenant.no, account, no_session).await?;
+        Ok(Found { user: user.ok_or_else(no_such_user)?, sessions, resolved_from })
+    }
+
+    /// The row of this very id, a pointer's too.
+    async fn own_row_of(&self, tenant: &Tenant, id: &str) -> Result<(User, Vec<Session>), Error> {
         let key = self.secrets_of(tenant.no)?.key_of(id);
         let no_session = SessionId::from_bytes([0; 16]);
         let Standing { user, sessions, .. } = self.store.standing(tenant.no, key, no_session).await?;
         Ok((user.ok_or_else(no_such_user)?, sessions))
+    }
+
+    /// The user of an id, without sessions.
+    pub(crate) async fn user_of(&self, tenant: &Tenant, id: &str) -> Result<User, Error> {
+        Ok(self.standing_of(tenant, id).await?.user)
+    }
+
+    /// A user as back ends see it, with what an account has.
+    pub(crate) async fn managed_user(&self, tenant: &Tenant, id: &str) -> Result<ManagedUser, Error> {
+        let Found { user, sessions, resolved_from } = self.standing_of(tenant, id).await?;
+        let mut account = None;
+        if user.kind == Kind::Regular {
+            let items = self.store.items(tenant.no, user.id, None).await?;
+            account = Some(AccountView::of(&user, &items)?);
+        }
+        Ok(ManagedUser { account, resolved_from, ..view(tenant, &user, &sessions) })
     }
 
     /// The tenant's stored users, the newest first: by descending id, which for an id that a caller chose says nothing
@@ -148,7 +197,9 @@ impl Passerby {
         let rows = self.store.users(tenant.no, before, limit as u32 + 1).await?;
         let rows: Vec<(User, Vec<Session>)> =
             rows.into_iter().filter_map(|row| Some((row.user?, row.sessions))).collect();
-        let page = Page::cut(rows, limit, b'u', |(user, _)| *user.id.as_bytes());
+        let mut page = Page::cut(rows, limit, b'u', |(user, _)| *user.id.as_bytes());
+        // a merged guest is its account's other name, and no user
+        page.items.retain(|(user, _)| user.merged_into.is_none());
         Ok(page.map(|(user, sessions)| view(&tenant, &user, &sessions)))
     }
 
@@ -158,15 +209,14 @@ impl Passerby {
     /// As [`Passerby::api_key`]; [`Code::NotFound`].
     pub async fn show_user(&self, by: &Manager<'_>, id: &str) -> Result<ManagedUser, Error> {
         let (tenant, _) = self.manager(by, ApiScope::UsersRead).await?;
-        let (user, sessions) = self.standing_of(&tenant, id).await?;
-        Ok(view(&tenant, &user, &sessions))
+        self.managed_user(&tenant, id).await
     }
 
-    /// Makes a user: a guest that nobody has a session of yet.
+    /// Makes a user that nobody has a session of yet: a guest, or with a way to sign in a regular user.
     ///
     /// # Errors
     /// As [`Passerby::api_key`]; [`Code::InvalidValue`]; [`Code::Data`]; [`Code::UserIdTaken`] for an id that belongs, or
-    /// belonged, to somebody.
+    /// belonged, to somebody; [`Code::IdentifierTaken`]; [`Code::Unavailable`] while too many passwords are hashed.
     pub async fn add_user(&self, by: &Manager<'_>, new: NewUser<'_>) -> Result<ManagedUser, Error> {
         let (tenant, _) = self.manager(by, ApiScope::UsersWrite).await?;
         let now = self.now();
@@ -179,28 +229,34 @@ impl Passerby {
         if let (Some(schema), Some(data)) = (&tenant.schema, &data) {
             schema.check_text(data, "/data")?;
         }
+        let id = match new.id {
+            Some(id) => self.secrets_of(tenant.no)?.key_of(id),
+            None => self.ids.fresh(now, self.random.as_ref()).user,
+        };
+        let account = self.new_account(&tenant, id, (new.kind, new.identifiers, new.password), now).await?;
         let user = User {
-            id: match new.id {
-                Some(id) => self.secrets_of(tenant.no)?.key_of(id),
-                None => self.ids.fresh(now, self.random.as_ref()).user,
-            },
+            kind: if account.regular { Kind::Regular } else { Kind::Anonymous },
             chosen_id: new.id.map(Into::into),
-            chosen_by: None,
-            kind: Kind::Anonymous,
-            client: ClientNo::NONE,
-            created_at: now,
-            updated_at: now,
-            version: 1,
-            epoch: 0,
             data: data.unwrap_or_else(|| "{}".into()),
             server_data: object(new.server_data, "/server_data")?.filter(|text| &**text != "{}"),
             entry: checked_entry(new.entry)?,
-            held: false,
+            ..User::guest(id, ClientNo::NONE, now)
         };
-        let made = view(&tenant, &user, &[]);
-        match self.commit(tenant.no, None, Act::AddUser(Box::new(user))).await {
+        let shown = account.regular.then(|| AccountView::of(&user, &account.items)).transpose()?;
+        let made = ManagedUser { account: shown, ..view(&tenant, &user, &[]) };
+        let rows = NewUserRows { user, items: account.items, look_ups: account.look_ups };
+        match self.commit_with(tenant.no, None, Act::AddUser(Box::new(rows)), account.out).await {
             Ok(_) => {}
-            Err(CommitError::Taken | CommitError::Marked) => return Err(taken()),
+            Err(CommitError::Taken) => {
+                for identifier in &account.exclusive {
+                    if self.owner_of(tenant.no, identifier, now).await?.is_some() {
+                        let detail = format!("This {} is another's.", identifier.kind.as_str());
+                        return Err(Error::at(Code::IdentifierTaken, "/identifiers", detail));
+                    }
+                }
+                return Err(taken());
+            }
+            Err(CommitError::Marked) => return Err(taken()),
             Err(e) => return Err(e.into()),
         }
         count(&self.counts().stored);
@@ -213,8 +269,9 @@ impl Passerby {
     /// As [`Passerby::api_key`]; [`Code::NotFound`]; [`Code::Data`]; [`Code::PreconditionFailed`].
     pub async fn change_user(&self, by: &Manager<'_>, id: &str, patch: UserPatch<'_>) -> Result<ManagedUser, Error> {
         let (tenant, _) = self.manager(by, ApiScope::UsersWrite).await?;
+        let user = self.user_of(&tenant, id).await?;
         let act = Act::Manage(Box::new(ManageUser {
-            user: self.secrets_of(tenant.no)?.key_of(id),
+            user: user.id,
             if_match: patch.if_match.map(parse_if_match).transpose()?.flatten(),
             data: edit_of(patch.data, "/data", &tenant)?,
             server_data: edit_of(patch.server_data, "/server_data", &tenant)?,
@@ -230,19 +287,21 @@ impl Passerby {
         if patch.data.is_some() || patch.server_data.is_some() {
             count(&self.counts().edits);
         }
-        let (user, sessions) = self.standing_of(&tenant, id).await?;
-        Ok(view(&tenant, &user, &sessions))
+        self.managed_user(&tenant, id).await
     }
 
-    /// Removes a user with everything that is kept about it; its id is never given out again while old tokens of it may
-    /// be about.
+    /// Removes a user with everything that is kept about it, of an account the guests that came into it too; its id is
+    /// never given out again while old tokens of it may be about. Of a guest that was merged the pointer alone goes.
     ///
     /// # Errors
     /// As [`Passerby::api_key`]; [`Code::NotFound`].
     pub async fn erase_user(&self, by: &Manager<'_>, id: &str) -> Result<(), Error> {
         let (tenant, _) = self.manager(by, ApiScope::UsersWrite).await?;
         let now = self.now();
-        let (user, _) = self.standing_of(&tenant, id).await?;
+        let (user, _) = self.own_row_of(&tenant, id).await?;
+        if user.kind == Kind::Regular {
+            self.erase_absorbed(&tenant, user.id, now).await?;
+        }
         let mark_until = now.plus(tenant.longest_lifetime());
         self.commit(tenant.no, None, Act::Erase { user: user.id, chosen_id: user.chosen_id.clone(), mark_until })
             .await?;
@@ -258,7 +317,7 @@ impl Passerby {
     pub async fn sessions_of(&self, by: &Manager<'_>, id: &str) -> Result<Vec<SessionView>, Error> {
         let (tenant, _) = self.manager(by, ApiScope::UsersRead).await?;
         let now = self.now();
-        let (_, sessions) = self.standing_of(&tenant, id).await?;
+        let Found { sessions, .. } = self.standing_of(&tenant, id).await?;
         let living = sessions.iter().filter(|s| s.ended_at.is_none());
         let mut list: Vec<SessionView> =
             living.map(|s| SessionView::of(&tenant, s, false)).filter(|v| v.idle_expires_at > now).collect();
@@ -272,7 +331,7 @@ impl Passerby {
     /// As [`Passerby::api_key`]; [`Code::NotFound`].
     pub async fn end_session_of(&self, by: &Manager<'_>, id: &str, session: &str) -> Result<(), Error> {
         let (tenant, _) = self.manager(by, ApiScope::SessionsWrite).await?;
-        let (user, sessions) = self.standing_of(&tenant, id).await?;
+        let Found { user, sessions, .. } = self.standing_of(&tenant, id).await?;
         let found = SessionId::parse(session).and_then(|id| sessions.iter().find(|s| s.id == id));
         let unknown = || Error::new(Code::NotFound, "The user has no such session.");
         let session = found.filter(|s| s.ended_at.is_none()).ok_or_else(unknown)?.id;
@@ -291,14 +350,15 @@ impl Passerby {
         let (tenant, _) = self.manager(by, ApiScope::SessionsWrite).await?;
         for _ in 0..TRIES {
             let now = self.now();
-            let (user, _) = self.standing_of(&tenant, id).await?;
+            let user = self.user_of(&tenant, id).await?;
             let items = self.store.items(tenant.no, user.id, Some(ItemKind::Notice)).await?;
             let mut turn = Turn::of(user.id, user.epoch);
             turn.raise = true;
             turn.end = Ending::All { but: None };
             turn.items.push(ItemChange::RemoveAll { kind: ItemKind::HandOff, but: None });
             turn.items.extend(self.told(&items, NoticeKind::SessionsRevoked, None, now));
-            match self.commit(tenant.no, None, Act::Turn(Box::new(turn))).await {
+            let told = self.all_revoked_event(&tenant, user.id, now);
+            match self.commit_with(tenant.no, None, Act::Turn(Box::new(turn)), vec![told]).await {
                 Ok(_) => {
                     let epoch = user.epoch.saturating_add(1);
                     self.note_epoch(tenant.no, user.id, epoch, user.chosen_id.as_deref(), now);

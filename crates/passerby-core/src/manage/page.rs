@@ -29,12 +29,12 @@ pub struct Page<T> {
 }
 
 impl PageRequest<'_> {
-    /// The id below which the page begins, and how many items it has. `list` is the letter of the list: a cursor of one
+    /// The place below which the page begins, and how many items it has. `list` is the letter of the list: a cursor of one
     /// is none of another.
     ///
     /// # Errors
     /// [`Code::InvalidValue`].
-    pub(crate) fn read(&self, list: u8) -> Result<(Option<[u8; 16]>, usize), Error> {
+    pub(crate) fn read<const N: usize>(&self, list: u8) -> Result<(Option<[u8; N]>, usize), Error> {
         let limit = match self.limit {
             None => ITEMS,
             Some(text) => {
@@ -46,8 +46,8 @@ impl PageRequest<'_> {
         let before = match self.cursor {
             None => None,
             Some(text) => {
-                let bytes = b64::decode(text).filter(|b| b.len() == 17 && b[0] == list);
-                let id = bytes.and_then(|b| <[u8; 16]>::try_from(&b[1..]).ok());
+                let bytes = b64::decode(text).filter(|b| b.len() == N + 1 && b[0] == list);
+                let id = bytes.and_then(|b| <[u8; N]>::try_from(&b[1..]).ok());
                 let bad = || Error::at(Code::InvalidValue, "cursor", "Expected a cursor of this list.");
                 Some(id.ok_or_else(bad)?)
             }
@@ -58,14 +58,10 @@ impl PageRequest<'_> {
 
 impl<T> Page<T> {
     /// Of one item more than asked for, where there are as many.
-    pub(crate) fn cut(mut items: Vec<T>, limit: usize, list: u8, id: impl Fn(&T) -> [u8; 16]) -> Self {
+    pub(crate) fn cut<const N: usize>(mut items: Vec<T>, limit: usize, list: u8, id: impl Fn(&T) -> [u8; N]) -> Self {
         let more = items.len() > limit;
         items.truncate(limit);
-        let cursor = items.last().filter(|_| more).map(|last| {
-            let mut bytes = [list; 17];
-            bytes[1..].copy_from_slice(&id(last));
-            b64::encode(&bytes)
-        });
+        let cursor = items.last().filter(|_| more).map(|last| b64::encode(&[&[list], &id(last)[..]].concat()));
         Self { items, cursor }
     }
 
@@ -86,18 +82,18 @@ mod tests {
         let cursor = first.cursor.unwrap();
         let next = PageRequest { cursor: Some(&cursor), limit: Some("100") };
         assert_eq!(next.read(b'u').unwrap(), (Some([8; 16]), 100));
-        assert_eq!(next.read(b'k').unwrap_err().field.as_deref(), Some("cursor"));
-        assert_eq!(PageRequest::default().read(b'u').unwrap(), (None, 25));
+        assert_eq!(next.read::<16>(b'k').unwrap_err().field.as_deref(), Some("cursor"));
+        assert_eq!(PageRequest::default().read::<24>(b'u').unwrap(), (None, 25));
         for items in [vec![7, 6], vec![7], vec![]] {
             assert!(Page::cut(items, 2, b'u', id).cursor.is_none());
         }
         for limit in ["0", "101", "-1", "+5", "", "1e1", "ten", " 5", "0000005"] {
             let page = PageRequest { cursor: None, limit: Some(limit) };
-            assert_eq!(page.read(b'u').unwrap_err().field.as_deref(), Some("limit"), "{limit}");
+            assert_eq!(page.read::<16>(b'u').unwrap_err().field.as_deref(), Some("limit"), "{limit}");
         }
         for cursor in ["", "x", "dQ", &b64::encode(&[b'u'; 18]), "=="] {
             let page = PageRequest { cursor: Some(cursor), limit: None };
-            assert_eq!(page.read(b'u').unwrap_err().field.as_deref(), Some("cursor"), "{cursor}");
+            assert_eq!(page.read::<16>(b'u').unwrap_err().field.as_deref(), Some("cursor"), "{cursor}");
         }
     }
 }

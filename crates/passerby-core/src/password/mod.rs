@@ -15,9 +15,56 @@ mod pool;
 pub use hash::{HashSettings, PasswordHash, Verdict};
 pub use policy::{BreachedList, PasswordPolicy};
 pub use pool::{HashPool, PoolSettings};
+use std::sync::Arc;
+
 use zeroize::Zeroizing;
 
-use crate::{Code, Error, identifier::NFC};
+use crate::{
+    Code, Error,
+    identifier::{Identifier, NFC},
+    settings::SignIn,
+};
+
+/// How passwords are hashed, and where.
+#[derive(Clone)]
+pub struct Passwords {
+    /// What a new hash costs.
+    pub settings: HashSettings,
+    /// The threads that hash.
+    pub pool: Arc<HashPool>,
+}
+
+opaque_debug!(Passwords);
+
+impl Passwords {
+    /// Verifies on the pool's threads; without a hash it costs the same and is wrong.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`] with a wait when the threads have more to do than they can.
+    pub(crate) async fn verify(&self, hash: Option<PasswordHash>, password: Password) -> Result<Verdict, Error> {
+        let settings = self.settings;
+        self.pool.run(move || settings.verify(hash.as_ref(), &password)).await?
+    }
+
+    /// Checks a new password against the policy and hashes it, both on the pool's threads.
+    ///
+    /// # Errors
+    /// As [`PasswordPolicy::check`] and [`Self::verify`].
+    pub(crate) async fn take(
+        &self,
+        rules: &SignIn,
+        password: Password,
+        identifiers: Vec<Identifier>,
+    ) -> Result<PasswordHash, Error> {
+        let (settings, policy, breached) = (self.settings, rules.password, rules.breached.clone());
+        let work = move || {
+            let identifiers: Vec<&Identifier> = identifiers.iter().collect();
+            policy.check(&password, &identifiers, breached.as_deref())?;
+            settings.hash(&password)
+        };
+        self.pool.run(work).await?
+    }
+}
 
 /// The longest password that is looked at, in bytes: 128 code points of four bytes, with room for what others allowed.
 const LONGEST: usize = 1024;
@@ -48,6 +95,11 @@ impl Password {
             Zeroizing::new(text.chars().map(|c| if is_other_space(c) { ' ' } else { c }).collect());
         let prepared = Zeroizing::new(NFC.normalize(&spaced).into_owned());
         Ok(Self { typed: Zeroizing::new(text.to_owned()), prepared })
+    }
+
+    /// By which a [`BreachedList`] knows it: of the form in which it is hashed.
+    pub fn sha1(&self) -> [u8; 20] {
+        passerby_jose::sha1(self.prepared().as_bytes())
     }
 
     /// In the form in which it is hashed.

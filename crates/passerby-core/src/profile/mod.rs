@@ -20,6 +20,13 @@ use serde_json::{Map, Value};
 use self::{operation::Operations, patch::Patch};
 
 pub use self::schema::Schema;
+/// What the merge of two profiles works with.
+pub(crate) use self::{
+    operation::add,
+    pointer::Pointer,
+    read::{DEEPEST, LONGEST_FIELD, append_step},
+    value::{compare, depth, float, same, size},
+};
 
 /// What one profile must keep to (a setting).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +50,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    fn depth(&self) -> usize {
+    pub(crate) fn depth(&self) -> usize {
         self.max_depth.min(read::DEEPEST)
     }
 
@@ -152,7 +159,7 @@ pub struct EditError {
 }
 
 impl EditError {
-    fn new(fault: Fault, field: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(fault: Fault, field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { fault, field: field.into(), detail: detail.into() }
     }
 
@@ -171,6 +178,11 @@ pub fn parse_object(text: &[u8], base: &str, limits: &Limits) -> Result<Box<str>
     print(&Value::Object(read_object(text, base, limits.depth())?), base, limits)
 }
 
+/// Reads a profile as it is stored. A limit may have been lowered since it was written; what counts is the outcome.
+pub(crate) fn read_stored(text: &str) -> Result<Map<String, Value>, EditError> {
+    read_object(text.as_bytes(), "", read::DEEPEST)
+}
+
 fn read_object(text: &[u8], base: &str, max_depth: usize) -> Result<Map<String, Value>, EditError> {
     match read::read(text, base, max_depth)? {
         Value::Object(members) => Ok(members),
@@ -178,7 +190,8 @@ fn read_object(text: &[u8], base: &str, max_depth: usize) -> Result<Map<String, 
     }
 }
 
-fn print(value: &Value, base: &str, limits: &Limits) -> Result<Box<str>, EditError> {
+/// The compact text, unless it is longer than the limit.
+pub(crate) fn print(value: &Value, base: &str, limits: &Limits) -> Result<Box<str>, EditError> {
     let text = value.to_string();
     if text.len() > limits.max_bytes {
         let detail = format!("The data would take {} bytes; {} are allowed.", text.len(), limits.max_bytes);
@@ -261,8 +274,7 @@ impl Edit {
     /// [`Fault::TooLarge`], [`Fault::Schema`]). [`Fault::Malformed`] and the other faults of reading only when
     /// `current` was never given out by this module.
     pub fn apply(&self, current: &str, limits: &Limits, schema: Option<&Schema>) -> Result<Box<str>, EditError> {
-        // A limit may have been lowered since `current` was written; what counts is the outcome.
-        let mut root = Value::Object(read_object(current.as_bytes(), "", read::DEEPEST)?);
+        let mut root = Value::Object(read_stored(current)?);
         let mut base = "";
         match &self.0 {
             Kind::Merge { patch, base: pointer } => {

@@ -66,7 +66,8 @@ fn value_or<'v>(place: Place<'v, '_>, initial: impl FnOnce() -> Value) -> Result
     }
 }
 
-fn add(a: &Number, b: &Number) -> Result<Number, Fault> {
+/// The exact sum, [`Fault::NumberOutOfRange`] where there is none.
+pub(crate) fn add(a: &Number, b: &Number) -> Result<Number, Fault> {
     // Counting stays within what every client's 64-bit integer holds, although larger literals are kept as they came.
     let whole = |sum: i128| i64::try_from(sum).ok().map(Number::from);
     let sum = match (a.as_i128(), b.as_i128()) {

@@ -9,7 +9,7 @@ use super::{
 
 /// A parsed pointer: its tokens, unescaped. None has a reserved name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pointer(Box<[Box<str>]>);
+pub(crate) struct Pointer(Box<[Box<str>]>);
 
 /// Where a pointer's last token leads.
 pub(super) enum Place<'v, 'p> {
@@ -55,7 +55,7 @@ impl Pointer {
     ///
     /// # Errors
     /// [`Fault::InvalidPath`], [`Fault::ReservedKey`].
-    pub(super) fn parse(text: &str, field: &str) -> Result<Self, EditError> {
+    pub(crate) fn parse(text: &str, field: &str) -> Result<Self, EditError> {
         let invalid = |why: &str| EditError::new(Fault::InvalidPath, field, why);
         let mut tokens = text.split('/');
         // The first piece stands before the first slash.
@@ -82,13 +82,18 @@ impl Pointer {
         }
     }
 
+    /// Its steps, unescaped.
+    pub(crate) fn steps(&self) -> &[Box<str>] {
+        &self.0
+    }
+
     /// How many steps it has; 0 points to the whole.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Whether it points to the whole.
-    pub(super) fn is_root(&self) -> bool {
+    pub(crate) fn is_root(&self) -> bool {
         self.0.is_empty()
     }
 

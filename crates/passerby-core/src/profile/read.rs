@@ -11,10 +11,10 @@ use super::{EditError, Fault};
 
 /// The deepest nesting that is ever read, whatever the settings say: the reader and serde_json's writer recurse, and
 /// serde_json's own reader, which others use on the same text, stops at 127.
-pub(super) const DEEPEST: usize = 100;
+pub(crate) const DEEPEST: usize = 100;
 
 /// A pointer in an answer is not made longer than this, in bytes; the rest of the path is left away, whole steps.
-const LONGEST_FIELD: usize = 512;
+pub(crate) const LONGEST_FIELD: usize = 512;
 
 /// Whether an object may not have this member. They are harmless here, and a trap in every JavaScript that copies the
 /// object by assignment.
@@ -27,6 +27,12 @@ pub(super) fn push_step(pointer: &mut String, step: &str) -> bool {
     if pointer.len() + 1 + step.len() > LONGEST_FIELD {
         return false;
     }
+    append_step(pointer, step);
+    true
+}
+
+/// Appends one step to a JSON pointer, however long it gets.
+pub(crate) fn append_step(pointer: &mut String, step: &str) {
     pointer.push('/');
     for c in step.chars() {
         match c {
@@ -35,7 +41,6 @@ pub(super) fn push_step(pointer: &mut String, step: &str) -> bool {
             c => pointer.push(c),
         }
     }
-    true
 }
 
 /// The pointer to a member.

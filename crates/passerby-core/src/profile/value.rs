@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Number, Value};
 
 /// Compares by value: integers exactly, an integer with a float exactly too. A stored number is never NaN.
-pub(super) fn compare(a: &Number, b: &Number) -> Ordering {
+pub(crate) fn compare(a: &Number, b: &Number) -> Ordering {
     match (a.as_i128(), b.as_i128()) {
         (Some(a), Some(b)) => a.cmp(&b),
         (Some(a), None) => compare_mixed(a, float(b)),
@@ -18,7 +18,7 @@ pub(super) fn compare(a: &Number, b: &Number) -> Ordering {
 }
 
 /// A number as a float, rounded where it must be.
-pub(super) fn float(number: &Number) -> f64 {
+pub(crate) fn float(number: &Number) -> f64 {
     number.as_f64().unwrap_or_default()
 }
 
@@ -29,7 +29,7 @@ fn compare_mixed(integer: i128, float: f64) -> Ordering {
 }
 
 /// Deep equality: numbers by value (`1` is `1.0`), members in any order.
-pub(super) fn same(a: &Value, b: &Value) -> bool {
+pub(crate) fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => compare(a, b).is_eq(),
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
@@ -41,7 +41,7 @@ pub(super) fn same(a: &Value, b: &Value) -> bool {
 }
 
 /// How deep containers are nested: 0 for a scalar, 1 for `{}`.
-pub(super) fn depth(value: &Value) -> usize {
+pub(crate) fn depth(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
         Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
@@ -50,7 +50,7 @@ pub(super) fn depth(value: &Value) -> usize {
 }
 
 /// Bytes of the compact text, without making it.
-pub(super) fn size(value: &Value) -> usize {
+pub(crate) fn size(value: &Value) -> usize {
     struct Counter(usize);
     impl Write for Counter {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

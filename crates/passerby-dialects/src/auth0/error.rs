@@ -25,6 +25,16 @@ pub(super) fn dress(e: Error) -> OAuthError {
         | Code::InvalidCode
         | Code::HandOffCancelled
         | Code::RecoveryPending
+        | Code::IdentifierTaken
+        | Code::GuestFrozen
+        | Code::InvalidCredentials
+        | Code::ClaimPending
+        | Code::NoAccount
+        | Code::ReauthenticationRequired
+        | Code::InvalidMergeTicket
+        | Code::MergeRefused
+        | Code::PreviewOutdated
+        | Code::TransferState
         | Code::Unauthenticated
         | Code::InvalidRefreshToken
         | Code::TokenReuse
@@ -32,9 +42,13 @@ pub(super) fn dress(e: Error) -> OAuthError {
         | Code::PreconditionFailed
         | Code::NotFound => (BAD, "invalid_request"),
         Code::SessionExpired | Code::TokenExpired => (BAD, "session_expired"),
-        Code::InvalidSessionToken | Code::InvalidToken | Code::SessionEnded | Code::GuestEnded | Code::NotAGuest => {
-            (BAD, "invalid_session_token")
-        }
+        Code::InvalidSessionToken
+        | Code::InvalidToken
+        | Code::SessionEnded
+        | Code::GuestEnded
+        | Code::GuestConverted
+        | Code::GuestMerged
+        | Code::NotAGuest => (BAD, "invalid_session_token"),
         Code::InvalidTarget => (BAD, "invalid_target"),
         Code::InvalidScope => (BAD, "invalid_scope"),
         Code::UseDpopNonce => (BAD, "use_dpop_nonce"),
@@ -42,7 +56,7 @@ pub(super) fn dress(e: Error) -> OAuthError {
         Code::InsufficientScope => (FORBIDDEN, "insufficient_scope"),
         Code::InvalidClient => (StatusCode::UNAUTHORIZED, "invalid_client"),
         Code::UnauthorizedClient => (FORBIDDEN, "unauthorized_client"),
-        Code::FeatureNotEnabled => (FORBIDDEN, "feature_not_enabled"),
+        Code::FeatureNotEnabled | Code::MethodNotEnabled => (FORBIDDEN, "feature_not_enabled"),
         Code::OriginNotAllowed | Code::CrossSite => (FORBIDDEN, "access_denied"),
         Code::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
         Code::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"),
@@ -97,6 +111,9 @@ mod tests {
             Code::UseDpopNonce,
             Code::InvalidDpopProof,
             Code::InvalidCode,
+            Code::GuestFrozen,
+            Code::InvalidCredentials,
+            Code::ReauthenticationRequired,
         ] {
             let word = dress(Error::new(code, "x")).error;
             assert!(!["session_expired", "invalid_session_token"].contains(&word), "{code:?}");

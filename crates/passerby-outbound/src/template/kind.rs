@@ -26,7 +26,7 @@ pub enum Kind {
     PasswordChanged,
     /// Tells that an address, number, name or provider was added or removed.
     IdentifierChanged,
-    /// Tells the owner of an account that somebody tried to use its address.
+    /// Tells an address for which a password was to be set anew that no account has it.
     AddressTried,
     /// Tells that somebody came back by a recovery code or a hand-off.
     CameBack,
@@ -123,7 +123,7 @@ impl Kind {
             Self::SetPassword => "A link by which a password is set or set anew.",
             Self::PasswordChanged => "Tells that the password was changed.",
             Self::IdentifierChanged => "Tells that an address, number, name or provider was added or removed.",
-            Self::AddressTried => "Tells the owner of an account that somebody tried to use its address.",
+            Self::AddressTried => "Tells an address for which a password was to be set anew that no account has it.",
             Self::CameBack => "Tells that somebody came back by a recovery code or from another device.",
         }
     }

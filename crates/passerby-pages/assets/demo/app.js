@@ -7,11 +7,16 @@ import { arrive, bring } from './bring.js';
 import { calls, client } from './client.js';
 import { devices, loadDevices } from './devices.js';
 import { handOff, loadRequests } from './hand-off.js';
+import { keep, loadClaims } from './keep.js';
 import { leave } from './leave.js';
+import { loadMember, member } from './member.js';
+import { loadAside, merge } from './merge.js';
 import { at, complain, element, once, tick } from './page.js';
 import { profile } from './profile.js';
+import { proving } from './prove.js';
 import { loadRecovery, recovery } from './recovery.js';
 import { loadCart, shop } from './shop.js';
+import { resume, signIn } from './sign-in.js';
 import { token } from './token.js';
 import { watch } from './watch.js';
 
@@ -42,11 +47,12 @@ function renderCall({ method, url, status, ms }) {
 
 /** Fills in what is asked for once a guest is here. One after the other, so that the wire can be read. */
 async function details() {
-  const { user } = client.state;
-  if (!user || user.id === shown) return;
-  shown = user.id;
-  for (const load of [loadDevices, loadRecovery, loadRequests, loadCart]) {
-    if (client.state.user?.id !== shown) return;
+  const who = ({ user } = client.state) => user && `${user.kind} ${user.id}`;
+  const now = who();
+  if (!now || now === shown) return;
+  shown = now;
+  for (const load of [loadMember, loadAside, loadClaims, loadDevices, loadRecovery, loadRequests, loadCart]) {
+    if (who() !== now) return;
     await load().catch(complain);
   }
 }
@@ -70,8 +76,9 @@ client.on('call', renderCall);
 calls.addEventListener('call', ({ detail }) => renderCall(detail));
 client.on('guest', (user) => {
   if (!user) shown = null;
-  details();
 });
+// Also when a guest becomes somebody, which is no other one.
+client.onChange(details);
 addEventListener('hashchange', () => arrive().catch(complain));
 addEventListener('pageshow', (event) => event.persisted && look());
 // Whoever comes back to the page also sees whether somebody uses the recovery words meanwhile.
@@ -81,8 +88,9 @@ document.addEventListener('visibilitychange', () => {
 setInterval(tick, 15_000);
 
 watch();
-for (const part of [profile, devices, handOff, recovery, shop, token, bring, leave]) part();
+for (const part of [keep, proving, merge, signIn, member, profile, devices, handOff, recovery, shop, token, bring, leave]) part();
 once('storage-again', look);
 await look();
 await arrive();
+resume();
 details();

@@ -1,5 +1,6 @@
 // The one client of this page, and calls that the client has no method for.
 
+import { account } from './passerby-account.js';
 import { createClient, PasserbyError } from './passerby.js';
 
 const told = (name) => document.querySelector(`meta[name="passerby-${name}"]`).content;
@@ -22,6 +23,9 @@ function deviceName() {
 
 export const client = createClient({ clientId: told('client-id'), device: deviceName() });
 
+/** What makes a guest somebody. */
+export const me = account(client);
+
 /** Tells of the calls that `ask` makes, as the client's event `call` does of its own. */
 export const calls = new EventTarget();
 
@@ -31,8 +35,9 @@ function retryAfter(headers) {
   return value && /^\d+$/.test(value) ? Number(value) * 1000 : null;
 }
 
-/** Whether there is a guest; whoever only looks asks before, as a call would make one. */
+/** Whether somebody is here, a guest or with an account; whoever only looks asks before, as a call would make a guest. */
 export const isGuest = () => client.state.status === 'guest';
+export const isMember = () => client.state.user?.kind === 'regular';
 
 /**
  * One call as the guest. `path` is the server's, or a whole URL with `audience`. Gives what the answer's JSON says, null

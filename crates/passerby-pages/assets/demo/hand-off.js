@@ -1,6 +1,6 @@
 // Device one: a code for another device, and the confirmation.
 
-import { ask, client, isGuest } from './client.js';
+import { ask, client, isGuest, isMember } from './client.js';
 import { loadDevices } from './devices.js';
 import { at, complain, moment, once, reveal, say, warn } from './page.js';
 import { partWith } from './watch.js';
@@ -130,7 +130,7 @@ async function withdraw() {
 
 /** Whoever asked before this page was loaded waits still. */
 export async function loadRequests() {
-  if (!isGuest() || request) return;
+  if (!isGuest() || isMember() || request) return;
   const [waiting] = await client.handOff.list();
   if (waiting) askedBy(waiting);
 }

@@ -1,6 +1,6 @@
 // Taking one's data along, and leaving.
 
-import { ask, client } from './client.js';
+import { ask, client, isMember } from './client.js';
 import { at, element, once, say, sure } from './page.js';
 
 async function exportAll() {
@@ -29,9 +29,10 @@ async function logout() {
 
 async function erase() {
   const text = 'The counter, the note, every key and session go at once. There is no undo.';
-  if (!(await sure({ title: 'Erase this guest?', text, yes: 'Erase me', no: 'Keep everything' }))) return;
+  const title = isMember() ? 'Erase this account?' : 'Erase this guest?';
+  if (!(await sure({ title, text, yes: 'Erase me', no: 'Keep everything' }))) return;
   await client.erase();
-  gone('Erased. Nothing about that guest is kept.');
+  gone('Erased. Nothing is kept.');
 }
 
 /** Nobody is made: that is for whoever presses play. */

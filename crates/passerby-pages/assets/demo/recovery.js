@@ -1,6 +1,6 @@
 // The words by which the guest comes back without any device.
 
-import { client, isGuest } from './client.js';
+import { client, isGuest, isMember } from './client.js';
 import { at, button, copy, element, moment, once, reveal, say, sure } from './page.js';
 
 const EXPLAINED = 'Write them down now: they are shown this once, and the server keeps only a hash. Whoever has them has this guest.';
@@ -16,7 +16,7 @@ export function showWords(words, before = '') {
 const shownWords = () => [...at('words').children].map((item) => item.textContent).join(' ');
 
 export async function loadRecovery() {
-  if (!isGuest()) return;
+  if (!isGuest() || isMember()) return;
   const { created_at: made, pending } = await client.recoveryCode.status();
   at('recovery-make').textContent = made ? 'Make new words' : 'Make recovery words';
   at('recovery-remove').hidden = !made || !!pending;
@@ -65,5 +65,5 @@ export function recovery() {
     hide();
     at('recovery-make').focus({ preventScroll: true });
   });
-  client.on('guest', (user) => !user && hide());
+  client.onChange(() => (!isGuest() || isMember()) && hide());
 }

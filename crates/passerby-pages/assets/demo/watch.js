@@ -1,6 +1,6 @@
 // The video, its counter, and who is here: the main thing.
 
-import { client } from './client.js';
+import { client, isMember } from './client.js';
 import { at, complain, element, hold, moment, passed, reveal, say, short, styled, words } from './page.js';
 
 /** Pressed here, so that only this tab greets. */
@@ -10,15 +10,23 @@ let reason = '';
 /** Why the guest ended, where this page knows better than the server. */
 let farewell = '';
 
+/** What it is called, and why, where those who ended are somewhere still. */
+const ENDED = {
+  session_ended: ['You are signed out here', 'The session of your account is over. Sign in to go on.'],
+  guest_converted: ['This guest is an account now', 'It was kept on another device. Sign in to go on here.'],
+  guest_merged: ['This guest came along into an account', 'That was on another device. Sign in to go on here.'],
+};
+
 /** The display name, if one is kept. */
 function name() {
   const kept = client.data.peek('/display_name');
   return typeof kept === 'string' && kept !== '' ? kept : null;
 }
 
-/** What people call the guest: by name, else by the end of the id. */
+/** What people are called: an account by its address, a guest by name, else by the end of the id. */
 export function called(user = client.state.user) {
-  return name() ?? (user && `${user.kind === 'regular' ? 'User' : 'Guest'} ${short(user.id)}`);
+  if (user?.kind === 'regular') return user.identifiers?.[0]?.value ?? name() ?? `User ${short(user.id)}`;
+  return name() ?? (user && `Guest ${short(user.id)}`);
 }
 
 /** Sets what is said when the guest ends by something that was done here. */
@@ -39,7 +47,7 @@ export function render() {
     ['nobody', status === 'nobody'],
     ['somebody', status === 'guest'],
     ['ended', status === 'ended'],
-    ['bring', status !== 'loading'],
+    ['bring', status !== 'loading' && !isMember()],
     ['leave', status === 'guest'],
   ]) {
     at(id).hidden = !shown;
@@ -52,10 +60,13 @@ export function render() {
   at('pending').hidden = pending === 0;
   at('pending').textContent = `${pending} on the way`;
   if (ended) {
-    at('ended-why').textContent = farewell || words(ended).slice(0, 2).filter(Boolean).join(' ');
+    const [title, why] = ENDED[ended.code] ?? ['This guest has ended here', words(ended).slice(0, 2).filter(Boolean).join(' ')];
+    at('ended-title').textContent = title;
+    at('ended-why').textContent = farewell || why;
     // It ends under somebody's eyes, who may have scrolled elsewhere.
     if (before === 'guest') reveal('ended');
   }
+  for (const part of document.querySelectorAll('[data-guest]')) part.hidden = isMember();
   if (!user) return;
   at('guest-id').textContent = user.id;
   at('guest-kind').textContent = user.kind;

@@ -1,14 +1,15 @@
 //! What each [`Act`] does, in a transaction of its own.
 //!
 //! Statements that need no answer of each other are sent together: most acts take one or two round trips. Rows are locked
-//! in one order over all acts: users, sessions, operation keys, items, look-ups in the order of their keys, marks. (A new
-//! guest's look-ups come first: nobody else can hold its other rows, and who loses has written nothing.)
+//! in one order over all acts: users in the order of their ids, then sessions, operation keys, items, look-ups and records
+//! in the order of their keys, marks, epochs, the outbox in the order of its users. (A new guest's look-ups come first:
+//! nobody else can hold its other rows, and who loses has written nothing.)
 //!
 //! Two things that must not pass each other without a row to lock meet on a key instead: a floating guest being stored
 //! (keep) inserts its rows *before* it looks for marks; ending or erasing it inserts a row under the same key and removes
 //! it in the same transaction. Whichever comes second waits for the first and then sees what it wrote.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, slice};
 
 use deadpool_postgres::ClientWrapper;
 use futures_util::future::{try_join_all, try_join3, try_join4, try_join5};
@@ -25,6 +26,8 @@ use super::{
     inserts::{self, NewRows, Sent},
     keep::{self, keep},
     manage,
+    outbox::{self, Adding},
+    records,
     sweep::sweep,
     turns,
 };
@@ -33,32 +36,39 @@ pub(super) type Done = Result<Committed, Refused>;
 
 /// Whether a refusal of the change leaves an open transaction behind.
 pub(super) fn is_transaction(change: &Change) -> bool {
-    change.keep.is_some()
-        || match &change.act {
-            Act::Create(..)
-            | Act::CreateChosen(..)
-            | Act::AddUser(_)
-            | Act::Manage(_)
-            | Act::Turn(_)
-            | Act::OpenSession { .. }
-            | Act::EndSession { mark_until: Some(_), .. }
-            | Act::Edit(_)
-            | Act::Erase { .. }
-            | Act::DenyToken { .. }
-            | Act::Sweep { .. } => true,
-            Act::Keep
-            | Act::EndSession { mark_until: None, .. }
-            | Act::Rotate { .. }
-            | Act::Touch(_)
-            | Act::Remember(_)
-            | Act::AddSigningKey(_)
-            | Act::RemoveSigningKey(_)
-            | Act::PutApiKey { .. }
-            | Act::RemoveApiKey(_)
-            | Act::TouchApiKeys(_)
-            | Act::SetMeta(..)
-            | Act::InitMeta(..) => false,
-        }
+    change.keep.is_some() || !change.out.is_empty() || begins(&change.act)
+}
+
+/// Whether the act begins a transaction by itself, even where nothing goes along.
+fn begins(act: &Act) -> bool {
+    match act {
+        Act::Create(..)
+        | Act::CreateChosen(..)
+        | Act::AddUser(_)
+        | Act::Manage(_)
+        | Act::Turn(_)
+        | Act::Turns(_)
+        | Act::Settle(_)
+        | Act::OpenSession { .. }
+        | Act::EndSession { mark_until: Some(_), .. }
+        | Act::Edit(_)
+        | Act::Erase { .. }
+        | Act::DenyToken { .. }
+        | Act::Sweep { .. } => true,
+        Act::Records(changes) => changes.len() != 1,
+        Act::Keep
+        | Act::EndSession { mark_until: None, .. }
+        | Act::Rotate { .. }
+        | Act::Touch(_)
+        | Act::Remember(_)
+        | Act::AddSigningKey(_)
+        | Act::RemoveSigningKey(_)
+        | Act::PutApiKey { .. }
+        | Act::RemoveApiKey(_)
+        | Act::TouchApiKeys(_)
+        | Act::SetMeta(..)
+        | Act::InitMeta(..) => false,
+    }
 }
 
 /// Where an act stands.
@@ -69,6 +79,8 @@ pub(super) struct Scene<'a> {
     pub(super) at: Timestamp,
     /// A transaction is open already.
     pub(super) begun: bool,
+    /// What is added to the outbox before the end.
+    pub(super) out: Option<&'a Adding<'a>>,
 }
 
 impl Scene<'_> {
@@ -84,8 +96,17 @@ impl Scene<'_> {
         Ok(self.db.execute(&statement, params).await?)
     }
 
+    /// Adds to the outbox what is to be added, and says `COMMIT`, where a transaction was begun. Sent when it is first
+    /// polled.
+    pub(super) async fn finish(self, begun: bool) -> Result<(), tokio_postgres::Error> {
+        match self.out {
+            None => inserts::commit(self.db, begun).await,
+            Some(adding) => adding.commit(self.db, self.tenant).await,
+        }
+    }
+
     pub(super) async fn end(&self) -> Done {
-        inserts::commit(self.db, self.begun).await?;
+        self.finish(self.begun).await?;
         Ok(Committed::Done)
     }
 
@@ -97,7 +118,18 @@ impl Scene<'_> {
 
 /// Makes one change. After a refusal a transaction may be open (see [`is_transaction`]), after an error as well.
 pub(super) async fn apply(db: &ClientWrapper, tenant: TenantNo, change: &Change) -> Done {
-    let mut scene = Scene { db, tenant, at: change.at, begun: false };
+    let adding = Adding::of(db, change).await?;
+    let mut scene = Scene { db, tenant, at: change.at, begun: false, out: adding.as_ref() };
+    if let (Some(_), Act::Turns(all)) = (&change.keep, &change.act) {
+        // the kept guest may not be the first of them
+        turns::lock(scene, all).await?;
+        scene.begun = true;
+    }
+    // (records begin by themselves, together with what they change)
+    if scene.out.is_some() && !begins(&change.act) && change.keep.is_none() && !matches!(change.act, Act::Records(_)) {
+        inserts::begin(db, false).await?;
+        scene.begun = true;
+    }
     if let Some(guest) = &change.keep {
         keep(scene, guest).await?;
         scene.begun = true;
@@ -107,9 +139,12 @@ pub(super) async fn apply(db: &ClientWrapper, tenant: TenantNo, change: &Change)
         Act::Keep => scene.end().await,
         Act::Create(guest, look_ups) => create(scene, guest, look_ups).await,
         Act::CreateChosen(guest, look_ups) => create_chosen(scene, guest, look_ups).await,
-        Act::AddUser(user) => manage::add_user(scene, user).await,
+        Act::AddUser(new) => manage::add_user(scene, new).await,
         Act::Manage(change) => manage::manage(scene, change).await,
-        Act::Turn(turn) => turns::turn(scene, turn).await,
+        Act::Turn(turn) => turns::turns(scene, slice::from_ref(turn)).await,
+        Act::Turns(all) => turns::turns(scene, all).await,
+        Act::Records(changes) => records::change(scene, changes).await,
+        Act::Settle(settled) => outbox::settle(scene, settled).await,
         Act::OpenSession { user, epoch, session } => open_session(scene, *user, *epoch, session).await,
         Act::EndSession { user, session, mark_until: None } => {
             let sql = "UPDATE sessions SET ended_at=$4 WHERE tenant=$1 AND user_id=$2 AND id=$3 AND ended_at IS NULL";
@@ -155,7 +190,7 @@ pub(super) async fn apply(db: &ClientWrapper, tenant: TenantNo, change: &Change)
 }
 
 /// Look-ups in the order in which all changes lock them.
-fn in_order(look_ups: &[LookUp]) -> Vec<&LookUp> {
+pub(super) fn in_order(look_ups: &[LookUp]) -> Vec<&LookUp> {
     let mut rows: Vec<_> = look_ups.iter().collect();
     rows.sort_by_key(|row| (row.kind.number(), row.hash));
     rows
@@ -164,18 +199,20 @@ fn in_order(look_ups: &[LookUp]) -> Vec<&LookUp> {
 /// Look-ups, user, session and items under a fresh id, all in one round trip: only a look-up can be there already, and
 /// then the transaction undoes itself.
 pub(super) async fn create(scene: Scene<'_>, guest: &NewGuest, look_ups: &[LookUp]) -> Done {
-    let Scene { db, tenant, at, begun } = scene;
+    let Scene { db, tenant, at, begun, .. } = scene;
     let [user, session, item, strict, upsert] = scene
         .prepare([inserts::USER, inserts::SESSION, inserts::ITEM, inserts::LOOK_UP, inserts::LOOK_UP_UNLESS_ALIVE])
         .await?;
     let (rows, look_ups) = (NewRows { user, session, item }, in_order(look_ups));
-    if !begun || look_ups.is_empty() {
+    // the end that is on its way with the rows undoes them where one is refused
+    let ends = scene.out.is_none_or(Adding::is_sent_at_once);
+    if look_ups.is_empty() || (!begun && ends) {
         let mut all: Vec<Sent<'_>> = Vec::with_capacity(look_ups.len() + guest.items.len() + 2);
         for row in &look_ups {
             all.push(Box::pin(inserts::look_up(db, &strict, tenant, row, None)));
         }
         all.extend(rows.of(db, tenant, guest));
-        match try_join3(inserts::begin(db, begun), try_join_all(all), inserts::commit(db, true)).await {
+        match try_join3(inserts::begin(db, begun), try_join_all(all), scene.finish(true)).await {
             Ok(_) => return Ok(Committed::Done),
             // a dead row that was not swept yet, or a living one, or the user
             Err(e) if trouble(&e) == Trouble::Taken && !look_ups.is_empty() => {}
@@ -196,13 +233,13 @@ pub(super) fn taken(e: tokio_postgres::Error) -> Refused {
 }
 
 /// Zero when one of the statements changed nothing.
-fn least(changed: &[u64]) -> u64 {
+pub(super) fn least(changed: &[u64]) -> u64 {
     changed.iter().copied().min().unwrap_or(1)
 }
 
 /// The user's row is inserted before marks are looked for; see the head of this file.
 async fn create_chosen(scene: Scene<'_>, guest: &NewGuest, look_ups: &[LookUp]) -> Done {
-    let Scene { db, tenant, at, begun } = scene;
+    let Scene { db, tenant, at, begun, .. } = scene;
     let [user, session, item, upsert, marks] = scene
         .prepare([
             inserts::USER_UNLESS_THERE,
@@ -232,7 +269,7 @@ async fn create_chosen(scene: Scene<'_>, guest: &NewGuest, look_ups: &[LookUp]) 
 }
 
 async fn open_session(scene: Scene<'_>, user: UserId, epoch: i32, session: &Session) -> Done {
-    let Scene { db, tenant, at, begun } = scene;
+    let Scene { db, tenant, at, begun, .. } = scene;
     let [lock, clean, insert] = scene
         .prepare([
             "SELECT 1 FROM users WHERE tenant=$1 AND user_id=$2 AND epoch=$3 FOR UPDATE",
@@ -270,7 +307,7 @@ async fn end_and_mark(
     marked: [u8; 16],
     until: Timestamp,
 ) -> Done {
-    let Scene { db, tenant, at, begun } = scene;
+    let Scene { db, tenant, at, begun, .. } = scene;
     let [upsert, remove, mark] = scene
         .prepare([upsert, "DELETE FROM sessions WHERE tenant=$1 AND user_id=$2 AND id=$3 AND client=0", inserts::MARK])
         .await?;
@@ -280,7 +317,7 @@ async fn end_and_mark(
         db.execute(&upsert, &[&tenant.0, &user_id, &id, &at.millis()]),
         db.execute(&remove, &[&tenant.0, &user_id, &id]),
         inserts::mark(db, &mark, tenant, user, marked, until),
-        inserts::commit(db, true),
+        scene.finish(true),
     )
     .await?;
     Ok(Committed::Done)
@@ -302,11 +339,11 @@ async fn rotate(scene: Scene<'_>, user: UserId, session: SessionId, from: i32, t
 
 /// Two round trips: what is there under the user's lock, then what follows from it.
 async fn edit_profile(scene: Scene<'_>, edit: &EditProfile) -> Done {
-    let Scene { db, tenant, at, begun } = scene;
+    let Scene { db, tenant, at, begun, .. } = scene;
     let (user_id, id) = (edit.user.uuid(), edit.session.uuid());
     let [user, session, key] = scene
         .prepare([
-            "SELECT version, data FROM users WHERE tenant=$1 AND user_id=$2 FOR UPDATE",
+            "SELECT version, data, frozen IS TRUE FROM users WHERE tenant=$1 AND user_id=$2 FOR UPDATE",
             match edit.half {
                 Half::Data => {
                     "SELECT NULL::text FROM sessions WHERE tenant=$1 AND user_id=$2 AND id=$3 AND ended_at IS NULL"
@@ -344,7 +381,11 @@ async fn edit_profile(scene: Scene<'_>, edit: &EditProfile) -> Done {
             return Err(CommitError::KeyReused.into());
         }
         let replayed = Committed::Profile { data: current.into(), version, replayed: true };
-        return Scene { begun: true, ..scene }.end().await.map(|_| replayed);
+        // nothing was done, so nothing is told
+        return Scene { begun: true, out: None, ..scene }.end().await.map(|_| replayed);
+    }
+    if user.try_get(2)? {
+        return Err(CommitError::Frozen.into());
     }
     if edit.if_match.is_some_and(|v| v != version) {
         return Err(CommitError::Version(version).into());
@@ -375,7 +416,7 @@ async fn edit_profile(scene: Scene<'_>, edit: &EditProfile) -> Done {
             None => Ok(0),
         }
     };
-    try_join3(write, write_key, inserts::commit(db, true)).await?;
+    try_join3(write, write_key, scene.finish(true)).await?;
     let version = if edit.half == Half::Data { next } else { version };
     Ok(Committed::Profile { data, version, replayed: false })
 }

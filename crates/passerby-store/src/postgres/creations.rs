@@ -211,7 +211,7 @@ impl Writer {
             }
             let db = self.db().await?;
             // the moment is asked for look-ups only
-            let scene = Scene { db, tenant: *tenant, at: Timestamp::default(), begun: false };
+            let scene = Scene { db, tenant: *tenant, at: Timestamp::default(), begun: false, out: None };
             let failed = match timeout(LIMIT, create(scene, guest, &[])).await {
                 Ok(Ok(done)) => {
                     outcomes.push(Ok(done));

@@ -34,6 +34,8 @@ pub(super) enum Trouble {
     Lost,
     /// Rolled back for the sake of another transaction: the same again may well succeed.
     Again,
+    /// The outbox's next number of a user was taken by somebody else: the same again may well succeed.
+    Numbered,
     /// A row that must be unique is there already.
     Taken,
     /// One row's contents cannot be stored; others can.
@@ -57,6 +59,7 @@ pub(super) fn trouble(e: &Error) -> Trouble {
     let code = db.code().code();
     match (code, &code[..2]) {
         ("40001" | "40P01", _) => Trouble::Again,
+        ("23505", _) if db.constraint() == Some("outbox_pkey") => Trouble::Numbered,
         ("23505", _) => Trouble::Taken,
         ("53100", _) => Trouble::Full,
         // shut down, crashed, starting up, idle for too long in a transaction; CockroachDB's "result is ambiguous"
@@ -84,7 +87,9 @@ pub(super) fn describe(e: &Error) -> String {
 pub(super) fn store_error(e: &Error) -> StoreError {
     match trouble(e) {
         Trouble::Full => StoreError::Full,
-        Trouble::Lost | Trouble::Again | Trouble::Unavailable => StoreError::Unavailable(describe(e)),
+        Trouble::Lost | Trouble::Again | Trouble::Numbered | Trouble::Unavailable => {
+            StoreError::Unavailable(describe(e))
+        }
         Trouble::Taken | Trouble::Row | Trouble::Bug => StoreError::Bug(describe(e)),
     }
 }

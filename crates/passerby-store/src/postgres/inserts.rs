@@ -34,13 +34,13 @@ pub(super) fn commit(db: &ClientWrapper, begun: bool) -> impl Future<Output = Re
 /// A user's row; refused with a unique violation when it is there.
 pub(super) const USER: &str =
     "INSERT INTO users(tenant, user_id, client, created_at, version, epoch, kind, data, entry,
-    updated_at, chosen_by, chosen_id, server_data, held)
-    VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+    updated_at, chosen_by, chosen_id, server_data, held, converted_at, merged_into, frozen)
+    VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
 /// A user's row, unless it is there.
 pub(super) const USER_UNLESS_THERE: &str =
     "INSERT INTO users(tenant, user_id, client, created_at, version, epoch, kind, data,
-    entry, updated_at, chosen_by, chosen_id, server_data, held)
-    VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+    entry, updated_at, chosen_by, chosen_id, server_data, held, converted_at, merged_into, frozen)
+    VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
     ON CONFLICT (tenant, user_id) DO NOTHING";
 
 /// Runs [`USER`] or [`USER_UNLESS_THERE`].
@@ -62,6 +62,9 @@ pub(super) async fn user(db: &ClientWrapper, sql: &Statement, tenant: TenantNo, 
             &user.chosen_id.as_deref(),
             &user.server_data.as_deref(),
             &user.held.then_some(true),
+            &user.converted_at.map(Timestamp::millis),
+            &user.merged_into.map(UserId::uuid),
+            &user.frozen.then_some(true),
         ],
     )
     .await

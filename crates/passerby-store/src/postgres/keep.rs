@@ -43,16 +43,16 @@ pub(super) async fn marked(
     Ok(Marked { this: row.try_get(0)?, other: row.try_get(1)? })
 }
 
-/// Begins a transaction in which the guest is stored. A guest that is there already costs one round trip.
+/// Begins a transaction, unless one was begun, in which the guest is stored. A guest that is there already costs one round trip.
 pub(super) async fn keep(scene: Scene<'_>, guest: &NewGuest) -> Result<(), Refused> {
-    let Scene { db, tenant, .. } = scene;
+    let Scene { db, tenant, begun, .. } = scene;
     let NewGuest { user, session, .. } = guest;
     let (user_id, session_id) = (user.id.uuid(), session.id.uuid());
     let [insert_user, insert_session, stored, marks] =
         scene.prepare([inserts::USER_UNLESS_THERE, inserts::SESSION_UNLESS_THERE, STORED, MARKED]).await?;
     for attempt in 0..TRIES {
         let ((), made, row) = try_join3(
-            inserts::begin(db, attempt > 0),
+            inserts::begin(db, begun || attempt > 0),
             inserts::user(db, &insert_user, tenant, user),
             db.query_opt(&stored, &[&tenant.0, &user_id, &session_id]),
         )

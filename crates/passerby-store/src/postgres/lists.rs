@@ -44,8 +44,8 @@ pub(super) async fn items(
 
 /// The columns are those of [`user`] and [`session`].
 const USERS: &str =
-    "SELECT 0::int2, user_id, client, kind, created_at, updated_at, version, epoch, NULL::int8, NULL::int8,
-      held IS TRUE, data, entry, server_data, chosen_id, chosen_by
+    "SELECT 0::int2, user_id, client, kind, created_at, updated_at, version, epoch, converted_at, NULL::int8,
+      held IS TRUE, data, entry, server_data, chosen_id, chosen_by, merged_into, NULL::bytea, frozen IS TRUE
     FROM users WHERE tenant=$1 AND user_id <= $2 ORDER BY user_id DESC LIMIT $3";
 const SESSIONS: &str = "SELECT 1::int2, id, client, kind, created_at, active_at, generation::int8, late_generation,
       rotated_at, ended_at, has_denied_tokens, metadata, NULL::text, NULL::text, NULL::text, NULL::int4, parent, key,

@@ -2,46 +2,54 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::future::{try_join, try_join3};
+use futures_util::future::{try_join, try_join_all, try_join5};
 use passerby_core::{
     Timestamp,
     id::TenantNo,
-    model::{ApiKeyRow, User},
-    port::{CommitError, Committed, ManageUser},
+    model::ApiKeyRow,
+    port::{CommitError, Committed, ManageUser, NewUserRows},
 };
 use uuid::Uuid;
 
 use super::{
-    acts::{Done, Scene, taken},
+    acts::{Done, Scene, in_order, least, taken},
     inserts,
     keep::{self, marked},
     rows::Param,
 };
-use crate::plan;
+use crate::plan::{self, Objects};
 
-/// A user without a session. Its row is inserted before marks are looked for; see [`acts`](super::acts).
-pub(super) async fn add_user(scene: Scene<'_>, user: &User) -> Done {
-    let Scene { db, tenant, begun, .. } = scene;
-    let [insert, marks] = scene.prepare([inserts::USER_UNLESS_THERE, keep::MARKED]).await?;
-    let ((), new, marked) = try_join3(
+/// A user without a session, and what it signs in by. Its row is inserted before marks are looked for; see
+/// [`acts`](super::acts).
+pub(super) async fn add_user(scene: Scene<'_>, new: &NewUserRows) -> Done {
+    let Scene { db, tenant, at, begun, .. } = scene;
+    let NewUserRows { user, items, look_ups } = new;
+    let [insert, item, upsert, marks] = &scene
+        .prepare([inserts::USER_UNLESS_THERE, inserts::ITEM, inserts::LOOK_UP_UNLESS_ALIVE, keep::MARKED])
+        .await?;
+    let items = items.iter().map(|row| inserts::item(db, item, tenant, user.id, row));
+    let look_ups = in_order(look_ups).into_iter().map(|row| inserts::look_up(db, upsert, tenant, row, Some(at)));
+    let ((), new, _, remembered, marked) = try_join5(
         inserts::begin(db, begun),
-        inserts::user(db, &insert, tenant, user),
+        inserts::user(db, insert, tenant, user),
+        try_join_all(items),
+        try_join_all(look_ups),
         // asked for no session: its id is that of the user's own mark
-        marked(scene, &marks, user.id, Uuid::nil().into()),
+        marked(scene, marks, user.id, Uuid::nil().into()),
     )
     .await?;
     if new > 0 && marked.this {
         return Err(CommitError::Marked.into());
     }
-    Scene { begun: true, ..scene }.end_if(new, CommitError::Taken).await
+    Scene { begun: true, ..scene }.end_if(new.min(least(&remembered)), CommitError::Taken).await
 }
 
 /// Two round trips: what is there under the user's lock, then both halves and the hold in one statement.
 pub(super) async fn manage(scene: Scene<'_>, change: &ManageUser) -> Done {
-    let Scene { db, tenant, at, begun } = scene;
+    let Scene { db, tenant, at, begun, .. } = scene;
     let [lock, write] = scene
         .prepare([
-            "SELECT version, data, server_data FROM users WHERE tenant=$1 AND user_id=$2 FOR UPDATE",
+            "SELECT version, data, server_data, frozen IS TRUE FROM users WHERE tenant=$1 AND user_id=$2 FOR UPDATE",
             "UPDATE users SET
                data = coalesce($3, data),
                server_data = CASE WHEN $4::text IS NULL THEN server_data ELSE nullif($4::text, '{}') END,
@@ -56,7 +64,8 @@ pub(super) async fn manage(scene: Scene<'_>, change: &ManageUser) -> Done {
     let ((), row) = try_join(inserts::begin(db, begun), db.query_opt(&lock, &key)).await?;
     let Some(row) = row else { return Err(CommitError::Gone.into()) };
     let version: i64 = row.try_get(0)?;
-    let managed = plan::manage(change, version, row.try_get(1)?, row.try_get(2)?)?;
+    let objects = Objects { version, data: row.try_get(1)?, server_data: row.try_get(2)?, frozen: row.try_get(3)? };
+    let managed = plan::manage(change, &objects)?;
     let edited = managed.is_edited();
     let params: [Param<'_>; 7] = [
         &tenant.0,
@@ -67,7 +76,7 @@ pub(super) async fn manage(scene: Scene<'_>, change: &ManageUser) -> Done {
         &(version + i64::from(edited)),
         &edited.then(|| at.millis()),
     ];
-    try_join(db.execute(&write, &params), inserts::commit(db, true)).await?;
+    try_join(db.execute(&write, &params), scene.finish(true)).await?;
     Ok(Committed::Done)
 }
 

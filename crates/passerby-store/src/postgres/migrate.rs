@@ -16,6 +16,7 @@ use crate::open::OpenError;
 const FILES: &[(&str, &str)] = &[
     ("V1__guests", include_str!("../../migrations/postgres/V1__guests.sql")),
     ("V2__coming_back", include_str!("../../migrations/postgres/V2__coming_back.sql")),
+    ("V3__accounts", include_str!("../../migrations/postgres/V3__accounts.sql")),
 ];
 
 /// "passerby" in ASCII: whoever migrates holds this advisory lock.

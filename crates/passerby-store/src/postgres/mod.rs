@@ -13,7 +13,9 @@ mod keep;
 mod lists;
 mod manage;
 mod migrate;
+mod outbox;
 mod queue;
+mod records;
 mod rows;
 mod spend;
 mod sweep;
@@ -27,8 +29,11 @@ use deadpool_postgres::Pool;
 use passerby_core::{
     Timestamp,
     id::{ClientNo, SessionId, TenantNo, UserId},
-    model::{ApiKeyRow, EpochRow, Item, ItemKind, LookUp, LookUpKind, SigningKeyRow, Standing},
-    port::{Act, Change, CommitError, Committed, Found, Store, StoreError, Wait},
+    model::{
+        ApiKeyRow, EpochRow, Item, ItemKind, KeptRow, LookUp, LookUpKind, Record, RecordKind, SigningKeyRow, Standing,
+        Target,
+    },
+    port::{Act, Change, CommitError, Committed, Found, OutQuery, Store, StoreError, Wait},
 };
 use tokio::{
     runtime::Handle,
@@ -110,7 +115,7 @@ async fn change(pool: &Pool, tenant: TenantNo, change: &Change) -> Result<Commit
             Err(_) => return Err(silent().into()),
         };
         match trouble(&e) {
-            Trouble::Again if tries < TRIES => {
+            Trouble::Again | Trouble::Numbered if tries < TRIES => {
                 if rolled_back(&held).await {
                     held.release();
                 }
@@ -118,6 +123,7 @@ async fn change(pool: &Pool, tenant: TenantNo, change: &Change) -> Result<Commit
                 tries += 1;
                 sleep(Duration::from_millis(u64::from(tries * tries))).await;
             }
+            Trouble::Numbered => return Err(CommitError::Moved),
             trouble => {
                 if matches!(trouble, Trouble::Bug | Trouble::Row | Trouble::Taken) {
                     tracing::error!(error = describe(&e), "a change was not made");
@@ -215,6 +221,22 @@ impl Store for Postgres {
         Box::pin(lists::api_key(&self.pool, hash))
     }
 
+    fn record(&self, tenant: TenantNo, kind: RecordKind, id: [u8; 32]) -> Wait<'_, Result<Option<Record>, StoreError>> {
+        Box::pin(records::record(&self.pool, tenant, kind, id))
+    }
+
+    fn records(&self, tenant: TenantNo, kind: RecordKind) -> Wait<'_, Result<Vec<Record>, StoreError>> {
+        Box::pin(records::records(&self.pool, tenant, kind))
+    }
+
+    fn outbox_due(&self, now: Timestamp, target: Target, limit: u32) -> Wait<'_, Result<Vec<KeptRow>, StoreError>> {
+        Box::pin(outbox::due(&self.pool, now, target, limit))
+    }
+
+    fn outbox<'a>(&'a self, query: OutQuery<'a>) -> Wait<'a, Result<Vec<KeptRow>, StoreError>> {
+        Box::pin(outbox::list(&self.pool, query))
+    }
+
     fn api_keys(&self, tenant: TenantNo) -> Wait<'_, Result<Vec<ApiKeyRow>, StoreError>> {
         Box::pin(lists::api_keys(&self.pool, tenant))
     }
@@ -229,7 +251,9 @@ impl Store for Postgres {
 
     fn commit(&self, tenant: TenantNo, change: Change) -> Wait<'static, Result<Committed, CommitError>> {
         let change = match change {
-            Change { keep: None, act: Act::Create(guest, look_ups), .. } if look_ups.is_empty() && guest.is_plain() => {
+            Change { keep: None, act: Act::Create(guest, look_ups), out, .. }
+                if look_ups.is_empty() && out.is_empty() && guest.is_plain() =>
+            {
                 return self.queue.submit(tenant, guest);
             }
             other => other,

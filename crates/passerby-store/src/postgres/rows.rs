@@ -32,8 +32,9 @@ macro_rules! standing_sql {
     ($user:literal, $sessions:literal) => {
         concat!(
             "SELECT 0::int2 AS what, u.user_id AS id, u.client, u.kind, u.created_at, u.updated_at AS t, u.version AS n,
-               u.epoch AS m, NULL::int8 AS rotated_at, NULL::int8 AS ended_at, u.held IS TRUE AS flag, u.data AS body,
-               u.entry, u.server_data, u.chosen_id, u.chosen_by, NULL::uuid AS parent, NULL::bytea AS key, false AS bound
+               u.epoch AS m, u.converted_at AS rotated_at, NULL::int8 AS ended_at, u.held IS TRUE AS flag, u.data AS body,
+               u.entry, u.server_data, u.chosen_id, u.chosen_by, u.merged_into AS parent, NULL::bytea AS key,
+               u.frozen IS TRUE AS bound
              FROM users u WHERE u.tenant=$1 AND u.user_id=",
             $user,
             " UNION ALL
@@ -115,6 +116,9 @@ pub(super) fn user(row: &Row) -> Result<User, StoreError> {
         chosen_id: text(row, 14)?,
         chosen_by: get::<Option<i32>>(row, 15)?.map(ClientNo),
         held: get(row, 10)?,
+        converted_at: optional_time(row, 8)?,
+        merged_into: get::<Option<Uuid>>(row, 16)?.map(Into::into),
+        frozen: get(row, 18)?,
     })
 }
 
@@ -157,7 +161,7 @@ fn assemble(rows: &[Row]) -> Result<Standing, StoreError> {
 }
 
 /// Asks on a connection of the pool. A connection that turns out to be dead (the server was restarted) is replaced once.
-pub(super) async fn ask(pool: &Pool, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+pub(super) async fn ask(pool: &Pool, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
     let mut again = true;
     loop {
         let object = pool.get().await.map_err(|e| pool_error(&e))?;
@@ -176,7 +180,7 @@ pub(super) async fn ask(pool: &Pool, sql: &'static str, params: &[Param<'_>]) ->
     }
 }
 
-async fn query(db: &ClientWrapper, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, Error> {
+async fn query(db: &ClientWrapper, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Error> {
     let statement = db.prepare_cached(sql).await?;
     db.query(&statement, params).await
 }

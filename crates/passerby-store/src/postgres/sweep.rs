@@ -19,7 +19,7 @@ const MORE_PROOFS: i64 = 20;
 
 /// Keys are found by the index on their ends, then removed by key: two plans that stay good whatever the tables' sizes.
 /// A row that was renewed in between stays, since its end is asked again. The order is that of locks.
-const TABLES: [(&str, &str); 6] = [
+const TABLES: [(&str, &str); 8] = [
     (
         "SELECT tenant, user_id, hash FROM operation_keys WHERE ends_at <= $1 ORDER BY ends_at LIMIT $2",
         "DELETE FROM operation_keys o USING unnest($1::int4[], $2::uuid[], $3::bytea[]) AS k(tenant, user_id, hash)
@@ -38,6 +38,12 @@ const TABLES: [(&str, &str); 6] = [
          WHERE l.tenant=k.tenant AND l.kind=k.kind AND l.hash=k.hash AND l.ends_at <= $4",
     ),
     (
+        "SELECT tenant, kind, id FROM records WHERE ends_at <= $1 AND ends_at < 253402207200000
+         ORDER BY ends_at LIMIT $2",
+        "DELETE FROM records r USING unnest($1::int4[], $2::int2[], $3::bytea[]) AS k(tenant, kind, id)
+         WHERE r.tenant=k.tenant AND r.kind=k.kind AND r.id=k.id AND r.ends_at <= $4",
+    ),
+    (
         "SELECT tenant, user_id, id FROM marks WHERE ends_at <= $1 ORDER BY ends_at LIMIT $2",
         "DELETE FROM marks m USING unnest($1::int4[], $2::uuid[], $3::uuid[]) AS k(tenant, user_id, id)
          WHERE m.tenant=k.tenant AND m.user_id=k.user_id AND m.id=k.id AND m.ends_at <= $4",
@@ -46,6 +52,12 @@ const TABLES: [(&str, &str); 6] = [
         "SELECT tenant, at, user_id FROM epochs WHERE at < $1 ORDER BY at LIMIT $2",
         "DELETE FROM epochs e USING unnest($1::int4[], $2::int8[], $3::uuid[]) AS k(tenant, at, user_id)
          WHERE e.tenant=k.tenant AND e.at=k.at AND e.user_id=k.user_id AND e.at < $4",
+    ),
+    (
+        "SELECT tenant, user_id, seq FROM outbox WHERE ends_at <= $1 AND ends_at < 253402207200000
+         ORDER BY ends_at LIMIT $2",
+        "DELETE FROM outbox o USING unnest($1::int4[], $2::uuid[], $3::int8[]) AS k(tenant, user_id, seq)
+         WHERE o.tenant=k.tenant AND o.user_id=k.user_id AND o.seq=k.seq AND o.ends_at <= $4",
     ),
     (
         "SELECT tenant, hash FROM spent_proofs WHERE ends_at <= $1 ORDER BY ends_at LIMIT $2",
@@ -78,8 +90,8 @@ pub(super) async fn sweep(scene: Scene<'_>, limit: u32, epochs_before: Timestamp
     let (find, remove) =
         try_join(scene.prepare(TABLES.map(|(find, _)| find)), scene.prepare(TABLES.map(|(_, remove)| remove))).await?;
     let limit = i64::from(limit);
-    let bounds = [at, at, at, at, epochs_before, at].map(Timestamp::millis);
-    let limits = [limit, limit, limit, limit, limit, limit.saturating_mul(MORE_PROOFS)];
+    let bounds = [at, at, at, at, at, epochs_before, at, at].map(Timestamp::millis);
+    let limits = [limit, limit, limit, limit, limit, limit, limit, limit.saturating_mul(MORE_PROOFS)];
     let asking = find
         .iter()
         .zip(bounds.iter().zip(&limits))
@@ -96,6 +108,6 @@ pub(super) async fn sweep(scene: Scene<'_>, limit: u32, epochs_before: Timestamp
             }));
         }
     }
-    let (swept, ()) = try_join(try_join_all(sent), inserts::commit(db, true)).await?;
+    let (swept, ()) = try_join(try_join_all(sent), scene.finish(true)).await?;
     Ok(Committed::Swept(swept.iter().sum()))
 }

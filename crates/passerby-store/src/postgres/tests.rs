@@ -11,7 +11,7 @@ use std::{
 use passerby_core::{
     Timestamp,
     id::IdMaker,
-    model::{Kind, NewGuest, Session, SessionKind, User},
+    model::{NewGuest, Session, SessionKind, User},
     profile::{Edit, Limits},
     testing::SeededRandom,
 };
@@ -22,7 +22,10 @@ use passerby_testkit::{
 use tokio::{task::yield_now, time::Instant};
 
 use super::*;
-use passerby_core::port::{EditProfile, Half, Turn};
+use passerby_core::{
+    model::{OutRow, Target},
+    port::{EditProfile, Ending, Half, RecordChange, Turn},
+};
 
 /// A migrated database of its own.
 pub(super) struct Place {
@@ -55,7 +58,7 @@ impl Place {
     }
 
     fn commit(&self, keep: Option<Box<NewGuest>>, act: Act) -> Wait<'static, Result<Committed, CommitError>> {
-        self.store.commit(self.tenant, Change { at: at(0), keep, act })
+        self.store.commit(self.tenant, Change { at: at(0), keep, act, out: Vec::new() })
     }
 
     async fn standing(&self, guest: &NewGuest) -> Result<Standing, StoreError> {
@@ -70,21 +73,7 @@ fn at(ms: i64) -> Timestamp {
 /// A guest that is not stored yet.
 pub(super) fn guest(place: &Place) -> Box<NewGuest> {
     let (ids, client) = (place.ids.fresh(at(0), &place.random), place.client);
-    let user = User {
-        id: ids.user,
-        chosen_id: None,
-        chosen_by: None,
-        kind: Kind::Anonymous,
-        client,
-        created_at: at(0),
-        updated_at: at(0),
-        version: 1,
-        epoch: 0,
-        data: "{}".into(),
-        server_data: None,
-        entry: None,
-        held: false,
-    };
+    let user = User::guest(ids.user, client, at(0));
     let session = Session {
         id: ids.session,
         client,
@@ -398,4 +387,86 @@ async fn tls_checks_the_server() {
     assert!(encrypted >= 1);
     let refused = open(&trusting("others.pem", &others.authority), &OpenOptions::default()).await.err().unwrap();
     assert!(matches!(refused, OpenError::Unreachable(_)), "{refused:?}");
+}
+
+/// A merge of two users in either order beside turns of each: an order of locks that differs makes two wait for each
+/// other, and since the server looks for that only after a minute here, one of them would be refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_several_users_take_their_locks_in_one_order() {
+    let database = fresh_database().await;
+    let place = Arc::new(Place::at(format!("{}?options=-c%20deadlock_timeout%3D60s", database.url)).await);
+    let mut users = Vec::new();
+    for n in 0..3 {
+        let mut guest = guest(&place);
+        // one that may be kept once more, by another session of the same chosen id
+        (guest.user.chosen_by, guest.user.chosen_id) = (Some(place.client), Some(format!("chosen {n}").into()));
+        place.commit(None, Act::CreateChosen(guest.clone(), Vec::new())).await.unwrap();
+        users.push(guest);
+    }
+    let flow = |n: usize| Record {
+        kind: RecordKind::Flow,
+        id: [u8::try_from(n % 250).unwrap(); 32],
+        revision: 1,
+        ends_at: at(-1),
+        body: "{}".into(),
+    };
+    let changes = (0..600usize).map(|n| {
+        let chosen = [(n % 3, (n + 1) % 3), ((n + 1) % 3, n % 3)][n / 3 % 2];
+        let turn = |who: usize, first: bool| {
+            // look-ups and records that are dead at once: all take and touch the same ones
+            let look_ups = (0..2).map(|nth| LookUp {
+                hash: [if first { nth } else { 1 - nth }; 32],
+                ends_at: at(-1),
+                ..look_up(&users[who])
+            });
+            let records =
+                (0..2).map(|nth| RecordChange::Put { record: flow(if first { nth } else { 1 - nth }), was: None });
+            Turn {
+                raise: false,
+                look_ups: look_ups.collect(),
+                records: records.collect(),
+                end: Ending::Some(vec![(users[who].session.id, Some(at(1000)))]),
+                ..Turn::of(users[who].user.id, 0)
+            }
+        };
+        let out = |who: usize| OutRow {
+            id: *users[who].session.id.as_bytes(),
+            user: users[who].user.id,
+            name: "merged".into(),
+            at: at(0),
+            target: Target::Log,
+            lane: [0; 16],
+            due_at: None,
+            ends_at: Timestamp::MAX,
+            body: Box::default(),
+        };
+        let (a, b) = chosen;
+        let (mut keep, rows) = (None, vec![out(a), out(b), out(3 - a - b)]);
+        let act = match n / 6 % 5 {
+            0 => Act::Turn(Box::new(turn(a, true))),
+            1 => Act::Records(turn(b, n % 2 == 0).records),
+            // nothing but rows of the outbox
+            2 => Act::Records(Vec::new()),
+            3 => {
+                let mut guest = users[b].clone();
+                guest.session.id = place.ids.fresh(at(0), &place.random).session;
+                keep = Some(guest);
+                Act::Turns(vec![turn(b, false), turn(a, true)])
+            }
+            _ => Act::Turns(vec![turn(b, false), turn(a, true)]),
+        };
+        Change { at: at(0), keep, act, out: rows }
+    });
+    // few at a time, so that nobody waits long for another reason
+    let changes: Vec<_> = changes.collect();
+    for few in changes.chunks(10) {
+        let under_way = few.iter().cloned().map(|change| place.store.commit(place.tenant, change));
+        for outcome in futures_util::future::join_all(under_way).await {
+            assert!(outcome.is_ok(), "{outcome:?}");
+        }
+    }
+    let db = connect(&place.url).await.unwrap();
+    let sql = "SELECT count(*), max(seq) FROM outbox";
+    let row = db.query_one(sql, &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1800, 600));
 }

@@ -1,5 +1,7 @@
 //! What each [`Act`] does to the tables.
 
+use std::slice;
+
 use passerby_core::{
     Timestamp,
     id::{SessionId, TenantNo, UserId},
@@ -10,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     error::{Refused, is_taken},
-    manage, rows,
+    manage, outbox, records, rows,
     sweep::sweep,
     turns,
 };
@@ -20,11 +22,15 @@ pub(super) type Done = Result<Committed, Refused>;
 /// Whether a refusal could leave a part of the change behind.
 pub(super) fn has_several_steps(change: &Change) -> bool {
     change.keep.is_some()
+        || !change.out.is_empty()
         || match &change.act {
             Act::Create(..)
             | Act::CreateChosen(..)
             | Act::AddUser(_)
             | Act::Turn(_)
+            | Act::Turns(_)
+            | Act::Records(_)
+            | Act::Settle(_)
             | Act::OpenSession { .. }
             | Act::EndSession { mark_until: Some(_), .. }
             | Act::Erase { .. }
@@ -47,8 +53,16 @@ pub(super) fn has_several_steps(change: &Change) -> bool {
         }
 }
 
-/// Makes one change within the open transaction.
+/// Makes one change within the open transaction, and adds its rows to the outbox.
 pub(super) fn apply(db: &Connection, tenant: TenantNo, change: &Change) -> Done {
+    let done = act(db, tenant, change)?;
+    if !matches!(done, Committed::Profile { replayed: true, .. }) {
+        outbox::add(db, tenant, &change.out)?;
+    }
+    Ok(done)
+}
+
+fn act(db: &Connection, tenant: TenantNo, change: &Change) -> Done {
     let at = change.at;
     if let Some(guest) = &change.keep {
         keep(db, tenant, guest, at)?;
@@ -68,9 +82,18 @@ pub(super) fn apply(db: &Connection, tenant: TenantNo, change: &Change) -> Done 
             turns::belongings(db, tenant, guest.user.id, &guest.items, look_ups, at)?;
             insert_session(db, tenant, guest.user.id, &guest.session)
         }
-        Act::AddUser(user) => manage::add_user(db, tenant, user, at),
+        Act::AddUser(new) => manage::add_user(db, tenant, new, at),
         Act::Manage(change) => manage::manage(db, tenant, change, at),
-        Act::Turn(turn) => turns::turn(db, tenant, turn, at),
+        Act::Turn(turn) => turns::turns(db, tenant, slice::from_ref(turn), at),
+        Act::Turns(all) => turns::turns(db, tenant, all, at),
+        Act::Records(changes) => {
+            records::change(db, tenant, changes, at)?;
+            Ok(Committed::Done)
+        }
+        Act::Settle(all) => {
+            outbox::settle(db, all)?;
+            Ok(Committed::Done)
+        }
         Act::OpenSession { user, epoch, session } => open_session(db, tenant, *user, *epoch, session, at),
         Act::EndSession { user, session, mark_until } => {
             db.prepare_cached(
@@ -139,8 +162,8 @@ fn unless(time: Timestamp, default: Timestamp) -> Option<i64> {
 pub(super) fn insert_user(db: &Connection, tenant: TenantNo, user: &User) -> Done {
     unique(
         db.prepare_cached(
-            "INSERT INTO users(tenant,user_id,client,created_at,data,entry,kind,version,epoch,updated_at,server_data,chosen_id,chosen_by,held)
-             VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)",
+            "INSERT INTO users(tenant,user_id,client,created_at,data,entry,kind,version,epoch,updated_at,server_data,chosen_id,chosen_by,held,converted_at,merged_into,frozen)
+             VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17)",
         )?
         .execute(params![
             tenant.0,
@@ -157,6 +180,9 @@ pub(super) fn insert_user(db: &Connection, tenant: TenantNo, user: &User) -> Don
             user.chosen_id,
             user.chosen_by.map(|c| c.0),
             user.held.then_some(true),
+            user.converted_at.map(Timestamp::millis),
+            user.merged_into.as_ref().map(UserId::as_bytes),
+            user.frozen.then_some(true),
         ]),
     )
 }
@@ -276,9 +302,9 @@ fn rotate(
 
 fn edit_profile(db: &Connection, tenant: TenantNo, edit: &EditProfile, at: Timestamp) -> Done {
     let gone = || Refused::Commit(CommitError::Gone);
-    let (version, data): (i64, Box<str>) = db
-        .prepare_cached("SELECT version, data FROM users WHERE tenant=?1 AND user_id=?2")?
-        .query_row((tenant.0, edit.user.as_bytes()), |r| Ok((r.get(0)?, r.get_ref(1)?.as_str()?.into())))
+    let (version, data, frozen): (i64, Box<str>, bool) = db
+        .prepare_cached("SELECT version, data, frozen IS TRUE FROM users WHERE tenant=?1 AND user_id=?2")?
+        .query_row((tenant.0, edit.user.as_bytes()), |r| Ok((r.get(0)?, r.get_ref(1)?.as_str()?.into(), r.get(2)?)))
         .optional()?
         .ok_or_else(gone)?;
     let metadata: Option<Box<str>> = db
@@ -296,6 +322,9 @@ fn edit_profile(db: &Connection, tenant: TenantNo, edit: &EditProfile, at: Times
         && is_repeated(db, tenant, edit.user, key, at)?
     {
         return Ok(Committed::Profile { data: current, version, replayed: true });
+    }
+    if frozen {
+        return Err(CommitError::Frozen.into());
     }
     if edit.if_match.is_some_and(|v| v != version) {
         return Err(CommitError::Version(version).into());

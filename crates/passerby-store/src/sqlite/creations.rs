@@ -58,7 +58,9 @@ impl<'a> Creations<'a> {
     /// Takes a change that only makes a new guest under an id of ours.
     pub(super) fn take(&mut self, at: usize, tenant: TenantNo, change: &'a Change) -> bool {
         match change {
-            Change { keep: None, act: Act::Create(guest, look_ups), .. } if look_ups.is_empty() && guest.is_plain() => {
+            Change { keep: None, act: Act::Create(guest, look_ups), out, .. }
+                if look_ups.is_empty() && out.is_empty() && guest.is_plain() =>
+            {
                 self.users.push(guest.user.id);
                 self.rows.push(Creation { at, tenant, guest });
                 true

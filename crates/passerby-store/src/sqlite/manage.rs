@@ -3,8 +3,8 @@
 use passerby_core::{
     Timestamp,
     id::TenantNo,
-    model::{ApiKeyRow, User},
-    port::{CommitError, Committed, ManageUser},
+    model::ApiKeyRow,
+    port::{CommitError, Committed, ManageUser, NewUserRows},
 };
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
@@ -12,29 +12,31 @@ use uuid::Uuid;
 use super::{
     acts::{Done, insert_user, unique},
     error::Refused,
-    rows,
+    rows, turns,
 };
-use crate::plan;
+use crate::plan::{self, Objects};
 
-/// A user without a session.
-pub(super) fn add_user(db: &Connection, tenant: TenantNo, user: &User, at: Timestamp) -> Done {
+/// A user without a session, and what it signs in by.
+pub(super) fn add_user(db: &Connection, tenant: TenantNo, new: &NewUserRows, at: Timestamp) -> Done {
+    let NewUserRows { user, items, look_ups } = new;
     insert_user(db, tenant, user)?;
     // asked for no session: its id is that of the user's own mark
     if rows::marked(db, tenant, user.id, Uuid::nil().into(), at)?.this {
         return Err(CommitError::Marked.into());
     }
+    turns::belongings(db, tenant, user.id, items, look_ups, at)?;
     Ok(Committed::Done)
 }
 
 /// Changes both halves and the hold in one statement.
 pub(super) fn manage(db: &Connection, tenant: TenantNo, change: &ManageUser, at: Timestamp) -> Done {
     let key = (tenant.0, change.user.as_bytes());
-    let (version, data, server_data): (i64, Box<str>, Option<Box<str>>) = db
-        .prepare_cached("SELECT version, data, server_data FROM users WHERE tenant=?1 AND user_id=?2")?
-        .query_row(key, |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+    let (version, data, server_data, frozen): (i64, Box<str>, Option<Box<str>>, bool) = db
+        .prepare_cached("SELECT version, data, server_data, frozen IS TRUE FROM users WHERE tenant=?1 AND user_id=?2")?
+        .query_row(key, |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))
         .optional()?
         .ok_or(Refused::Commit(CommitError::Gone))?;
-    let managed = plan::manage(change, version, &data, server_data.as_deref())?;
+    let managed = plan::manage(change, &Objects { version, data: &data, server_data: server_data.as_deref(), frozen })?;
     let edited = managed.is_edited();
     db.prepare_cached(
         "UPDATE users SET

@@ -11,6 +11,7 @@ use crate::open::OpenError;
 const FILES: &[(&str, &str)] = &[
     ("V1__guests", include_str!("../../migrations/sqlite/V1__guests.sql")),
     ("V2__coming_back", include_str!("../../migrations/sqlite/V2__coming_back.sql")),
+    ("V3__accounts", include_str!("../../migrations/sqlite/V3__accounts.sql")),
 ];
 
 /// "PsBy": tells our files from those of other programs.

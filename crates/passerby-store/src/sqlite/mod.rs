@@ -7,8 +7,10 @@ mod fold;
 mod lists;
 mod manage;
 mod migrate;
+mod outbox;
 mod queue;
 mod reader;
+mod records;
 mod rows;
 mod spent;
 mod sweep;
@@ -25,8 +27,11 @@ use std::{
 use passerby_core::{
     Timestamp,
     id::{ClientNo, SessionId, TenantNo, UserId},
-    model::{ApiKeyRow, EpochRow, Item, ItemKind, LookUp, LookUpKind, SigningKeyRow, Standing},
-    port::{Change, CommitError, Committed, Found, Store, StoreError, Wait},
+    model::{
+        ApiKeyRow, EpochRow, Item, ItemKind, KeptRow, LookUp, LookUpKind, Record, RecordKind, SigningKeyRow, Standing,
+        Target,
+    },
+    port::{Change, CommitError, Committed, Found, OutQuery, Store, StoreError, Wait},
 };
 use tokio::{
     sync::{mpsc as signal, watch},
@@ -194,6 +199,22 @@ impl Store for Sqlite {
 
     fn api_key(&self, hash: [u8; 32]) -> Wait<'_, Result<Option<ApiKeyRow>, StoreError>> {
         now(self.readers.read(|db| lists::api_key(db, &hash)))
+    }
+
+    fn record(&self, tenant: TenantNo, kind: RecordKind, id: [u8; 32]) -> Wait<'_, Result<Option<Record>, StoreError>> {
+        now(self.readers.read(|db| records::record(db, tenant, kind, &id)))
+    }
+
+    fn records(&self, tenant: TenantNo, kind: RecordKind) -> Wait<'_, Result<Vec<Record>, StoreError>> {
+        now(self.readers.read(|db| records::records(db, tenant, kind)))
+    }
+
+    fn outbox_due(&self, at: Timestamp, target: Target, limit: u32) -> Wait<'_, Result<Vec<KeptRow>, StoreError>> {
+        now(self.readers.read(|db| outbox::due(db, at, target, limit)))
+    }
+
+    fn outbox<'a>(&'a self, query: OutQuery<'a>) -> Wait<'a, Result<Vec<KeptRow>, StoreError>> {
+        now(self.readers.read(|db| outbox::list(db, &query)))
     }
 
     fn api_keys(&self, tenant: TenantNo) -> Wait<'_, Result<Vec<ApiKeyRow>, StoreError>> {

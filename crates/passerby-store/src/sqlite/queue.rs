@@ -11,7 +11,7 @@ use std::{
 use passerby_core::{
     id::TenantNo,
     model::{Item, LookUp, NewGuest, Session, User},
-    port::{Act, Change, CommitError, Committed, ItemChange, StoreError, Wait},
+    port::{Act, Change, CommitError, Committed, ItemChange, RecordChange, StoreError, Turn, Wait},
 };
 use tokio::{
     sync::{Notify, mpsc as signal, oneshot},
@@ -52,17 +52,25 @@ impl Work {
         let item = |i: &Item| 100 + i.body.len();
         let guest = |g: &NewGuest| user(&g.user) + session(&g.session) + g.items.iter().map(item).sum::<usize>();
         let look_ups = |all: &[LookUp]| mem::size_of_val(all);
+        let put = |c: &ItemChange| if let ItemChange::Put { item: i, .. } = c { item(i) } else { 100 };
+        let record =
+            |c: &RecordChange| 100 + if let RecordChange::Put { record: r, .. } = c { r.body.len() } else { 0 };
+        let turn = |turn: &Turn| {
+            turn.open.as_deref().map_or(0, session)
+                + turn.items.iter().map(put).sum::<usize>()
+                + look_ups(&turn.look_ups)
+                + turn.write.as_ref().map_or(0, |write| 100 + text(&write.data))
+                + turn.records.iter().map(record).sum::<usize>()
+        };
         let Self::Change(_, change, _) = self else { return 200 };
         let act = match &change.act {
             Act::Create(g, rows) | Act::CreateChosen(g, rows) => guest(g) + look_ups(rows),
-            Act::AddUser(u) => user(u),
+            Act::AddUser(u) => user(&u.user) + u.items.iter().map(item).sum::<usize>() + look_ups(&u.look_ups),
             Act::OpenSession { session: s, .. } => session(s),
-            Act::Turn(turn) => {
-                let put = |c: &ItemChange| if let ItemChange::Put { item: i, .. } = c { item(i) } else { 100 };
-                turn.open.as_deref().map_or(0, session)
-                    + turn.items.iter().map(put).sum::<usize>()
-                    + look_ups(&turn.look_ups)
-            }
+            Act::Turn(one) => turn(one),
+            Act::Turns(all) => all.iter().map(turn).sum(),
+            Act::Records(changes) => changes.iter().map(record).sum(),
+            Act::Settle(all) => all.iter().map(|s| 150 + s.body.as_ref().map_or(0, |body| body.len())).sum(),
             // the edit's own text is not known here: as large as a usual profile
             Act::Edit(_) | Act::Manage(_) => 4096,
             Act::Touch(touches) => mem::size_of_val(&touches[..]),
@@ -71,7 +79,8 @@ impl Work {
             Act::SetMeta(_, value) | Act::InitMeta(_, value) => value.len(),
             _ => 0,
         };
-        200 + act + change.keep.as_ref().map_or(0, |g| guest(g))
+        let out = change.out.iter().map(|row| 200 + row.body.len()).sum::<usize>();
+        200 + act + out + change.keep.as_ref().map_or(0, |g| guest(g))
     }
 }
 
@@ -230,7 +239,7 @@ mod tests {
 
     fn work(bytes: usize) -> Work {
         let act = Act::SetMeta("x", vec![0; bytes]);
-        Work::Change(TenantNo(1), Change { at: Timestamp::default(), keep: None, act }, None)
+        Work::Change(TenantNo(1), Change { at: Timestamp::default(), keep: None, act, out: Vec::new() }, None)
     }
 
     fn is_unavailable(outcome: &Outcome) -> bool {

@@ -17,11 +17,11 @@ const SESSIONS: usize = 100;
 /// The columns of [`user`] behind its id, in its order.
 macro_rules! user_columns {
     () => {
-        "u.client, u.created_at, u.data, u.entry, u.kind, u.version, u.epoch, u.updated_at, u.server_data, u.chosen_id, u.chosen_by, u.held"
+        "u.client, u.created_at, u.data, u.entry, u.kind, u.version, u.epoch, u.updated_at, u.server_data, u.chosen_id, u.chosen_by, u.held, u.converted_at, u.merged_into, u.frozen"
     };
 }
 /// How many [`user_columns!`] there are.
-const USER_COLUMNS: usize = 12;
+const USER_COLUMNS: usize = 15;
 
 /// The columns of a look-up that [`look_up_row`] reads, in its order.
 macro_rules! look_up_columns {
@@ -72,6 +72,9 @@ fn user(row: &Row<'_>, c: usize, id: UserId) -> rusqlite::Result<User> {
         chosen_id: optional_text(row, c + 9)?,
         chosen_by: row.get::<_, Option<i32>>(c + 10)?.map(ClientNo),
         held: row.get::<_, Option<bool>>(c + 11)?.unwrap_or_default(),
+        converted_at: row.get::<_, Option<i64>>(c + 12)?.map(time),
+        merged_into: row.get::<_, Option<[u8; 16]>>(c + 13)?.map(UserId::from_bytes),
+        frozen: row.get::<_, Option<bool>>(c + 14)?.unwrap_or_default(),
     })
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use passerby_core::{
     Timestamp,
     id::{SessionId, TenantNo, UserId},
-    model::{Item, LookUp, USER_MARK},
+    model::{Item, Kind, LookUp, LookUpKind, USER_MARK},
     port::{Committed, ENDED_STAY, Turn},
 };
 use rusqlite::{Connection, OptionalExtension, params};
@@ -14,21 +14,45 @@ use super::{
     acts::{Done, insert_session, mark, remember},
     error::Refused,
     lists::item_kind,
+    records,
+    rows::strange,
 };
-use crate::plan::{self, Before, ItemKey, Plan, Stay, whole_second};
+use crate::plan::{self, Before, ItemKey, Plan, Plans, Stay, UserRow, whole_second};
 
-/// Reads what the user has, decides, writes.
-pub(super) fn turn(db: &Connection, tenant: TenantNo, turn: &Turn, at: Timestamp) -> Done {
-    let plan = plan::turn(turn, at, before(db, tenant, turn)?)?;
-    write(db, tenant, turn.user, &plan, at)?;
+/// A look-up goes, unless it leads to somebody else by now.
+const FORGET: &str = "DELETE FROM look_ups WHERE tenant=?1 AND kind=?2 AND hash=?3 AND user_id=?4";
+
+/// Reads what the users have, decides, writes.
+pub(super) fn turns(db: &Connection, tenant: TenantNo, all: &[Turn], at: Timestamp) -> Done {
+    let all = plan::by_user(all);
+    let before = all.iter().map(|turn| before(db, tenant, turn)).collect::<rusqlite::Result<Vec<_>>>()?;
+    let Plans { users, look_ups, records } = plan::turns(all.into_iter().zip(before), at)?;
+    for plan in &users {
+        write(db, tenant, plan, at)?;
+    }
+    for ((kind, hash), step) in &look_ups {
+        for user in &step.remove {
+            db.prepare_cached(FORGET)?.execute((tenant.0, kind, hash, user.as_bytes()))?;
+        }
+        if let Some(row) = step.add {
+            remember(db, tenant, row, at)?;
+        }
+    }
+    records::change(db, tenant, records, at)?;
     Ok(Committed::Done)
 }
 
 fn before(db: &Connection, tenant: TenantNo, turn: &Turn) -> rusqlite::Result<Before> {
     let key = (tenant.0, turn.user.as_bytes());
-    let epoch = db
-        .prepare_cached("SELECT epoch FROM users WHERE tenant=?1 AND user_id=?2")?
-        .query_row(key, |r| r.get(0))
+    let user = db
+        .prepare_cached(
+            "SELECT epoch, version, kind, frozen IS TRUE, chosen_id FROM users WHERE tenant=?1 AND user_id=?2",
+        )?
+        .query_row(key, |r| {
+            let kind = Kind::from_number(r.get(2)?).ok_or_else(|| strange(2, "kind of user"))?;
+            let (epoch, version, frozen, chosen_id) = (r.get(0)?, r.get(1)?, r.get(3)?, r.get(4)?);
+            Ok(UserRow { epoch, version, kind, frozen, chosen_id })
+        })
         .optional()?;
     let sessions = db
         .prepare_cached("SELECT id, ended_at, key FROM sessions WHERE tenant=?1 AND user_id=?2")?
@@ -38,7 +62,7 @@ fn before(db: &Connection, tenant: TenantNo, turn: &Turn) -> rusqlite::Result<Be
         })?
         .collect::<Result<_, _>>()?;
     let items = if plan::asks_items(turn) { items_of(db, tenant, turn.user)? } else { BTreeMap::new() };
-    Ok(Before { epoch, sessions, items })
+    Ok(Before { user, sessions, items })
 }
 
 /// Revisions and ends of a user's items.
@@ -50,13 +74,31 @@ fn items_of(db: &Connection, tenant: TenantNo, user: UserId) -> rusqlite::Result
         .collect()
 }
 
-fn write(db: &Connection, tenant: TenantNo, user: UserId, plan: &Plan<'_>, at: Timestamp) -> Result<(), Refused> {
+/// Writes what is the user's own.
+fn write(db: &Connection, tenant: TenantNo, plan: &Plan<'_>, at: Timestamp) -> Result<(), Refused> {
+    let user = plan.user;
     let (t, id) = (tenant.0, user.as_bytes());
     if let Some(epoch) = plan.epoch {
-        let chosen_id: Option<Box<str>> = db
-            .prepare_cached("UPDATE users SET epoch=?3 WHERE tenant=?1 AND user_id=?2 RETURNING chosen_id")?
-            .query_row((t, id, epoch), |r| r.get(0))?;
-        insert_epoch(db, tenant, user, epoch, chosen_id.as_deref(), at)?;
+        db.prepare_cached("UPDATE users SET epoch=?3 WHERE tenant=?1 AND user_id=?2")?.execute((t, id, epoch))?;
+        insert_epoch(db, tenant, user, epoch, plan.chosen_id.as_deref(), at)?;
+    }
+    if let Some(write) = plan.write {
+        db.prepare_cached(
+            "UPDATE users SET kind=?3, converted_at=coalesce(converted_at, ?4), merged_into=?5, frozen=?6,
+               data=coalesce(?7, data), version=version + (?7 IS NOT NULL),
+               updated_at=CASE WHEN ?7 IS NULL THEN updated_at ELSE ?8 END
+             WHERE tenant=?1 AND user_id=?2",
+        )?
+        .execute(params![
+            t,
+            id,
+            write.kind.number(),
+            write.converted_at.map(Timestamp::millis),
+            write.merged_into.as_ref().map(UserId::as_bytes),
+            write.frozen.then_some(true),
+            write.data,
+            at.millis(),
+        ])?;
     }
     for session in &plan.end {
         db.prepare_cached("UPDATE sessions SET ended_at=?4 WHERE tenant=?1 AND user_id=?2 AND id=?3")?.execute((
@@ -88,15 +130,6 @@ fn write(db: &Connection, tenant: TenantNo, user: UserId, plan: &Plan<'_>, at: T
                 db.prepare_cached("DELETE FROM items WHERE tenant=?1 AND user_id=?2 AND kind=?3 AND id=?4")?
                     .execute((t, id, kind.number(), item_id))?;
             }
-        }
-    }
-    for ((kind, hash), step) in &plan.look_ups {
-        if step.remove {
-            db.prepare_cached("DELETE FROM look_ups WHERE tenant=?1 AND kind=?2 AND hash=?3 AND user_id=?4")?
-                .execute((t, kind, hash, id))?;
-        }
-        if let Some(row) = step.add {
-            remember(db, tenant, row, at)?;
         }
     }
     Ok(())
@@ -171,11 +204,18 @@ pub(super) fn erase(
         .query_row(key, |r| Ok((r.get(0)?, r.get(1)?)))
         .optional()?;
     for (kind, hash) in items_of(db, tenant, user)?.keys() {
-        if let Some(kind) = kind.look_up() {
-            db.prepare_cached(
-                "UPDATE look_ups SET ends_at=min(ends_at, ?5) WHERE tenant=?1 AND kind=?2 AND hash=?3 AND user_id=?4",
-            )?
-            .execute((key.0, kind.number(), hash, key.1, mark_until.millis()))?;
+        match kind.look_up() {
+            // others may have the address at once
+            Some(kind @ LookUpKind::Identifier) => {
+                db.prepare_cached(FORGET)?.execute((key.0, kind.number(), hash, key.1))?;
+            }
+            Some(kind) => {
+                db.prepare_cached(
+                    "UPDATE look_ups SET ends_at=min(ends_at, ?5) WHERE tenant=?1 AND kind=?2 AND hash=?3 AND user_id=?4",
+                )?
+                .execute((key.0, kind.number(), hash, key.1, mark_until.millis()))?;
+            }
+            None => {}
         }
     }
     for sql in [
@@ -183,6 +223,7 @@ pub(super) fn erase(
         "DELETE FROM operation_keys WHERE tenant=?1 AND user_id=?2",
         "DELETE FROM items WHERE tenant=?1 AND user_id=?2",
         "DELETE FROM marks WHERE tenant=?1 AND user_id=?2 AND id<>zeroblob(16)",
+        "DELETE FROM outbox WHERE tenant=?1 AND user_id=?2",
     ] {
         db.prepare_cached(sql)?.execute(key)?;
     }

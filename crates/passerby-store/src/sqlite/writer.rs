@@ -121,12 +121,16 @@ fn concerns(work: &Work, creations: &Creations<'_>) -> bool {
             | Act::Rotate { user, .. }
             | Act::Erase { user, .. }
             | Act::DenyToken { user, .. } => has(*user),
-            Act::AddUser(user) => has(user.id),
+            Act::AddUser(new) => has(new.user.id),
             Act::Manage(change) => has(change.user),
             Act::Turn(turn) => has(turn.user),
+            Act::Turns(turns) => turns.iter().any(|turn| has(turn.user)),
             Act::Edit(edit) => has(edit.user),
             Act::Touch(touches) => touches.iter().any(|t| has(t.user)),
+            // rows of the outbox lean on no user's row
             Act::Keep
+            | Act::Records(_)
+            | Act::Settle(_)
             | Act::Remember(_)
             | Act::AddSigningKey(_)
             | Act::RemoveSigningKey(_)
@@ -200,7 +204,7 @@ mod tests {
             let act = Act::Erase { user: UserId::from_bytes([due; 16]), chosen_id: None, mark_until: Timestamp::MAX };
             let due =
                 [None, Some(now - Duration::from_millis(1)), Some(now + Duration::from_hours(1))][usize::from(due)];
-            Work::Change(TenantNo(1), Change { at: Timestamp::MAX, keep: None, act }, due)
+            Work::Change(TenantNo(1), Change { at: Timestamp::MAX, keep: None, act, out: Vec::new() }, due)
         };
         let work = [erase(0), erase(1), erase(2)];
         let mut outcomes = [const { Ok(Committed::Done) }; 3];

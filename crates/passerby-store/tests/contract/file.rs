@@ -140,7 +140,7 @@ fn the_end_of_the_runtime_leaves_nobody_waiting() {
     });
     drop(runtime);
     let next = tokio::runtime::Runtime::new().unwrap();
-    let late = store.commit(tenant, Change { at: at(0), keep: None, act: Act::SetMeta("x", vec![]) });
+    let late = store.commit(tenant, Change { at: at(0), keep: None, act: Act::SetMeta("x", vec![]), out: Vec::new() });
     let refused = next.block_on(within(late));
     assert!(word(&refused).starts_with("Store(Unavailable"), "{refused:?}");
     assert!(matches!(next.block_on(store.ready()), Err(StoreError::Unavailable(_))));

@@ -126,7 +126,7 @@ pub(crate) async fn what_never_ends_is_not_swept(h: &Harness) {
     t.done(0, Act::Turn(Box::new(add))).await;
     assert_eq!(t.done(50, sweep(10)).await, Committed::Swept(2));
     assert_eq!(t.done(60, sweep(10)).await, Committed::Swept(2));
-    let everything = Change { at: Timestamp::MAX, keep: None, act: sweep(10) };
+    let everything = Change { at: Timestamp::MAX, keep: None, act: sweep(10), out: Vec::new() };
     assert_eq!(t.store.commit(t.no, everything).await.unwrap(), Committed::Swept(0));
     assert_eq!(t.store.items(t.no, user, None).await.unwrap(), [device_key(3)]);
     assert!(t.store.look_up(t.no, LookUpKind::DeviceKey, [3; 32]).await.unwrap().is_some());

@@ -1,6 +1,7 @@
 //! The contract of the store's port: every test is written once and run on each engine.
 #![allow(missing_docs)]
 
+mod accounts;
 mod api_keys;
 mod coming_back;
 mod creating;
@@ -11,8 +12,10 @@ mod managing;
 mod migrating;
 mod model;
 mod opening;
+mod outbox;
 mod profiles;
 mod races;
+mod records;
 mod sequences;
 mod sessions;
 mod spending;
@@ -83,6 +86,37 @@ on_both_engines! {
         of_eight_that_raise_one_epoch_one_does,
         turns_of_many_users_over_the_same_look_ups_all_end,
     }
+    accounts::{
+        a_write_changes_the_row,
+        a_write_is_guarded,
+        a_frozen_guest_is_not_edited,
+        an_identifier_is_one_user_s,
+        of_fifty_that_claim_one_identifier_one_wins,
+        an_erased_account_frees_its_identifiers,
+        what_is_retired_is_known_and_never_another_s,
+        turns_of_two_users_are_one_step,
+        of_turns_all_are_made_or_none,
+        turns_over_each_other_all_end,
+        a_floating_guest_is_stored_before_its_turns,
+    }
+    records::{
+        a_record_is_changed_by_its_revision,
+        several_are_changed_together_or_not,
+        of_eight_on_one_record_one_wins,
+        records_are_swept_at_their_end,
+    }
+    outbox::{
+        rows_come_with_every_act,
+        rows_go_with_a_refused_act,
+        a_user_s_rows_are_in_order,
+        what_is_due_is_given_in_order,
+        what_is_past_its_end_holds_up_nobody,
+        settling,
+        rows_are_listed_newest_first,
+        erasing_takes_the_user_s_rows,
+        rows_are_swept_at_their_end,
+        new_guests_with_and_without_rows,
+    }
     coming_back::{
         a_guest_with_a_key_is_found_by_it,
         the_session_of_a_look_up_is_found_however_old,
@@ -122,6 +156,7 @@ on_both_engines! {
     }
     migrating::{
         a_database_of_the_first_version_goes_on,
+        a_database_of_the_second_version_goes_on,
         a_plain_guest_is_written_as_before,
     }
     keeping_house::{

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use passerby_core::{
     id::{SessionId, UserId},
     model::User,
-    port::{Act, CommitError, Committed, ManageUser},
+    port::{Act, CommitError, Committed, ManageUser, NewUserRows},
     profile::{Edit, Limits, Schema},
 };
 use uuid::Uuid;
@@ -16,6 +16,10 @@ use crate::support::{
 
 async fn row(t: &Tenant, user: UserId) -> Option<User> {
     t.standing(user, SessionId::from_bytes([0; 16])).await.user
+}
+
+fn add_user(user: User) -> Act {
+    Act::AddUser(Box::new(NewUserRows { user, items: Vec::new(), look_ups: Vec::new() }))
 }
 
 fn change(user: UserId) -> ManageUser {
@@ -47,7 +51,7 @@ pub(crate) async fn a_user_is_added_without_a_session(h: &Harness) {
     let mut guest = t.guest();
     elaborate(&mut guest, &t);
     let user = guest.user.clone();
-    let add = |user: &User| Act::AddUser(Box::new(user.clone()));
+    let add = |user: &User| add_user(user.clone());
     t.done(0, add(&user)).await;
     let found = t.standing(user.id, guest.session.id).await;
     assert_eq!((found.user.as_ref(), found.sessions.len()), (Some(&user), 0));
@@ -69,7 +73,7 @@ pub(crate) async fn a_user_is_added_without_a_session(h: &Harness) {
     let outcomes = side_by_side((0..20).map(|_| {
         let mut user = t.guest().user;
         user.id = id;
-        t.commit(0, Act::AddUser(Box::new(user)))
+        t.commit(0, add_user(user))
     }))
     .await;
     assert_eq!(outcomes.iter().filter(|o| o.is_ok()).count(), 1);
@@ -194,7 +198,7 @@ pub(crate) async fn users_are_listed_by_descending_id(h: &Harness) {
     for id in [Uuid::nil(), Uuid::max(), Uuid::from_u128(1 << 127)] {
         let mut user = t.guest().user;
         user.id = id.into();
-        t.done(0, Act::AddUser(Box::new(user))).await;
+        t.done(0, add_user(user)).await;
         all.push(id.into());
     }
     all.sort();

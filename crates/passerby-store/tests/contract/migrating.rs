@@ -3,14 +3,14 @@
 use passerby_core::{
     Timestamp,
     id::{ClientNo, SessionId, UserId},
-    model::{Kind, LookUpKind, Mark, USER_MARK},
-    port::{Act, Committed, Turn},
+    model::{Kind, LookUpKind, Mark, RecordKind, Target, USER_MARK, User},
+    port::{Act, Change, Committed, Turn, UserWrite},
 };
 use passerby_store::{OpenOptions, open};
 use uuid::Uuid;
 
 use crate::{
-    support::{Harness, at, first_version},
+    support::{Harness, at, earlier_version, out_row, word},
     turns::{device_key, found_by, put},
 };
 
@@ -34,8 +34,8 @@ const SQLITE: &str = r#"
 "#;
 
 /// The same in the other engine's spelling of bytes.
-fn postgres() -> String {
-    let mut parts = SQLITE.split("x'");
+fn postgres(sqlite: &str) -> String {
+    let mut parts = sqlite.split("x'");
     let first = parts.next().map(str::to_owned);
     let bytes = parts.map(|part| {
         let (hex, rest) = part.split_once('\'').unwrap();
@@ -47,7 +47,7 @@ fn postgres() -> String {
 
 pub(crate) async fn a_database_of_the_first_version_goes_on(h: &Harness) {
     let (url, _place) = h.sibling().await;
-    first_version(&url, SQLITE, &postgres()).await;
+    earlier_version(1, &url, SQLITE, &postgres(SQLITE)).await;
     let store = open(&url, &OpenOptions::default()).await.unwrap();
     let tenant = store.number_tenant(Uuid::from_u128(1)).await.unwrap();
     assert_eq!(store.number_client(tenant, "app").await.unwrap(), ClientNo(2));
@@ -74,7 +74,7 @@ pub(crate) async fn a_database_of_the_first_version_goes_on(h: &Harness) {
     assert!(store.api_keys(tenant).await.unwrap().is_empty());
 
     // everything new can be done to them
-    let commit = async |act| store.commit(tenant, passerby_core::port::Change { at: at(5), keep: None, act }).await;
+    let commit = async |act| store.commit(tenant, Change { at: at(5), keep: None, act, out: Vec::new() }).await;
     let mut turn = Turn::of(elaborate, 3);
     turn.by = Some(second);
     turn.raise = true;
@@ -96,16 +96,54 @@ pub(crate) async fn a_database_of_the_first_version_goes_on(h: &Harness) {
     store.close().await;
 }
 
+/// Rows of the second version: a held guest with a device key, and the bound session that it opened.
+const SECOND: &str = r#"
+    INSERT INTO tenants(no, id) VALUES(1, x'00000000000000000000000000000001');
+    INSERT INTO clients(no, tenant, client_id) VALUES(1, 1, 'spa');
+    INSERT INTO users(tenant, user_id, client, created_at, data, held) VALUES(1, x'0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a', 1, 1790000000000, '{"a":1}', TRUE);
+    INSERT INTO sessions(tenant, user_id, id, client, kind, created_at, key, bound)
+      VALUES(1, x'0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a', x'01010101010101010101010101010101', 1, 0, 1790000000000,
+        x'0101010101010101010101010101010101010101010101010101010101010101', TRUE);
+    INSERT INTO items(tenant, user_id, kind, id, revision, ends_at, body)
+      VALUES(1, x'0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a', 1, x'0101010101010101010101010101010101010101010101010101010101010101',
+        1, 253402207200000, '{"item":1}');
+"#;
+
+pub(crate) async fn a_database_of_the_second_version_goes_on(h: &Harness) {
+    let (url, _place) = h.sibling().await;
+    earlier_version(2, &url, SECOND, &postgres(SECOND)).await;
+    let store = open(&url, &OpenOptions::default()).await.unwrap();
+    let tenant = store.number_tenant(Uuid::from_u128(1)).await.unwrap();
+    let (user, session) = (UserId::from_bytes([10; 16]), SessionId::from_bytes([1; 16]));
+    let found = store.standing(tenant, user, session).await.unwrap();
+    let expected = User { held: true, data: "{\"a\":1}".into(), ..User::guest(user, ClientNo(1), at(0)) };
+    assert_eq!(found.user.as_ref(), Some(&expected));
+    assert_eq!(found.session(session).unwrap().bound_to(), Some(&[1; 32]));
+    assert_eq!(store.items(tenant, user, None).await.unwrap(), [device_key(1)]);
+    assert!(store.records(tenant, RecordKind::Template).await.unwrap().is_empty());
+    // it becomes an account, and that is told
+    let convert = UserWrite { kind: Kind::Regular, converted_at: Some(at(5)), ..crate::accounts::write() };
+    let act = Act::Turn(Box::new(Turn { write: Some(convert), raise: true, ..Turn::of(user, 0) }));
+    let change = Change { at: at(5), keep: None, act, out: vec![out_row(user, 1)] };
+    assert_eq!(word(&store.commit(tenant, change).await), "Done");
+    let found = store.standing(tenant, user, session).await.unwrap().user;
+    assert_eq!(found, Some(User { kind: Kind::Regular, converted_at: Some(at(5)), epoch: 1, ..expected }));
+    assert_eq!(store.outbox_due(at(5), Target::Mail, 9).await.unwrap().len(), 1);
+    store.close().await;
+}
+
 pub(crate) async fn a_plain_guest_is_written_as_before(h: &Harness) {
     let t = h.tenant(1).await;
     t.stored().await;
-    for (table, columns) in [("users", &["held"][..]), ("sessions", &["key", "bound"])] {
+    for (table, columns) in
+        [("users", &["held", "converted_at", "merged_into", "frozen"][..]), ("sessions", &["key", "bound"])]
+    {
         for column in columns {
             assert_eq!(h.count(&format!("SELECT count(*) FROM {table} WHERE {column} IS NOT NULL")).await, 0);
         }
         assert_eq!(h.count(&format!("SELECT count(*) FROM {table}")).await, 1);
     }
-    for table in ["items", "look_ups", "epochs"] {
+    for table in ["items", "look_ups", "epochs", "records", "outbox"] {
         assert_eq!(h.count(&format!("SELECT count(*) FROM {table}")).await, 0);
     }
 }

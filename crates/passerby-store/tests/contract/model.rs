@@ -1,13 +1,19 @@
 //! A simple store in memory: what the port's words say, without a thought of speed.
 
+mod rows;
+
 use std::collections::BTreeMap;
 
 use passerby_core::{
     Timestamp,
-    id::{SessionId, UserId},
-    model::{Item, ItemKind, LookUp, Mark, NewGuest, Session, Standing, USER_MARK, User},
+    id::{SessionId, TenantNo, UserId},
+    model::{
+        Item, ItemKind, KeptRow, LookUp, LookUpKind, Mark, NewGuest, Record, RecordKind, Session, Standing, USER_MARK,
+        User,
+    },
     port::{
         Act, Change, CommitError, Committed, EditProfile, Ending, Half, ItemChange, ManageUser, OperationKey, Turn,
+        UserWrite,
     },
 };
 
@@ -29,20 +35,25 @@ pub(crate) struct Model {
     /// By second and user: the epoch and the chosen id.
     pub(crate) epochs: BTreeMap<(Timestamp, UserId), Raised>,
     keys: BTreeMap<(UserId, [u8; 32]), OperationKey>,
+    pub(crate) records: BTreeMap<(RecordKind, [u8; 32]), Record>,
+    pub(crate) outbox: BTreeMap<(UserId, i64), KeptRow>,
 }
 
 impl Model {
     /// A change is made whole or not at all.
-    pub(crate) fn commit(&mut self, change: &Change) -> Outcome {
+    pub(crate) fn commit(&mut self, tenant: TenantNo, change: &Change) -> Outcome {
         let mut next = self.clone();
         let outcome = next.apply(change);
-        if outcome.is_ok() {
+        if let Ok(done) = &outcome {
             *self = next;
+            if !matches!(done, Committed::Profile { replayed: true, .. }) {
+                change.out.iter().for_each(|row| self.add_out(tenant, row));
+            }
         }
         outcome
     }
 
-    fn apply(&mut self, Change { at, keep, act }: &Change) -> Outcome {
+    fn apply(&mut self, Change { at, keep, act, .. }: &Change) -> Outcome {
         let at = *at;
         if let Some(guest) = keep {
             self.keep(guest, at)?;
@@ -59,16 +70,26 @@ impl Model {
                 }
                 look_ups.iter().try_for_each(|row| self.remember(row, at))?;
             }
-            Act::AddUser(user) => {
-                if self.users.insert(user.id, (**user).clone()).is_some() {
+            Act::AddUser(new) => {
+                let user = &new.user;
+                if self.users.insert(user.id, user.clone()).is_some() {
                     return Err(CommitError::Taken);
                 }
                 if self.marked(user.id, SessionId::from_bytes(USER_MARK), at) {
                     return Err(CommitError::Marked);
                 }
+                self.items.extend(new.items.iter().map(|i| ((user.id, i.kind, i.id), i.clone())));
+                new.look_ups.iter().try_for_each(|row| self.remember(row, at))?;
             }
             Act::Manage(change) => self.manage(change, at)?,
-            Act::Turn(turn) => self.turn(turn, at)?,
+            Act::Turn(turn) => self.turns(&[turn], at)?,
+            Act::Turns(all) => {
+                let mut all: Vec<_> = all.iter().collect();
+                all.sort_by_key(|turn| turn.user);
+                self.turns(&all, at)?;
+            }
+            Act::Records(changes) => changes.iter().try_for_each(|change| self.change_record(change, at))?,
+            Act::Settle(all) => all.iter().for_each(|settled| self.settle(settled)),
             Act::OpenSession { user, epoch, session } => {
                 if self.users.get(user).is_none_or(|u| u.epoch != *epoch) {
                     return Err(CommitError::Gone);
@@ -100,13 +121,16 @@ impl Model {
                 let (epoch, own_id) = self.users.remove(user).map_or((0, None), |u| (u.epoch, u.chosen_id));
                 self.raised(*user, epoch + 1, own_id.or_else(|| chosen_id.clone()), at);
                 for (_, kind, id) in self.items.extract_if(.., |(u, ..), _| u == user).map(|(key, _)| key) {
-                    let row = kind.look_up().and_then(|k| self.look_ups.get_mut(&(k.number(), id)));
-                    if let Some(row) = row.filter(|row| row.user == *user) {
-                        row.ends_at = row.ends_at.min(*mark_until);
+                    let Some(key) = kind.look_up().map(|k| (k.number(), id)) else { continue };
+                    let Some(row) = self.look_ups.get_mut(&key).filter(|row| row.user == *user) else { continue };
+                    row.ends_at = row.ends_at.min(*mark_until);
+                    if row.kind == LookUpKind::Identifier {
+                        self.look_ups.remove(&key);
                     }
                 }
                 self.sessions.retain(|(u, _), _| u != user);
                 self.keys.retain(|(u, _), _| u != user);
+                self.outbox.retain(|(u, _), _| u != user);
                 self.marks.retain(|(u, id), _| u != user || *id == USER_MARK);
                 self.mark(*user, USER_MARK, *mark_until);
             }
@@ -130,6 +154,8 @@ impl Model {
                 self.look_ups.retain(|_, row| row.ends_at > at);
                 self.keys.retain(|_, key| key.ends_at > at);
                 self.items.retain(|_, item| item.ends_at > at);
+                self.records.retain(|_, record| record.ends_at > at);
+                self.outbox.retain(|_, kept| kept.row.ends_at > at);
                 self.epochs.retain(|(second, _), _| second >= epochs_before);
                 return Ok(Committed::Swept((before - self.swept_rows()) as u64));
             }
@@ -148,7 +174,8 @@ impl Model {
     }
 
     fn swept_rows(&self) -> usize {
-        self.marks.len() + self.look_ups.len() + self.keys.len() + self.items.len() + self.epochs.len()
+        let of_users = self.marks.len() + self.look_ups.len() + self.keys.len() + self.items.len() + self.epochs.len();
+        of_users + self.records.len() + self.outbox.len()
     }
 
     fn raised(&mut self, user: UserId, epoch: i32, chosen_id: Option<Box<str>>, at: Timestamp) {
@@ -158,6 +185,9 @@ impl Model {
 
     fn manage(&mut self, change: &ManageUser, at: Timestamp) -> Result<(), CommitError> {
         let user = self.users.get_mut(&change.user).ok_or(CommitError::Gone)?;
+        if user.frozen && change.data.is_some() {
+            return Err(CommitError::Frozen);
+        }
         if change.if_match.is_some_and(|v| v != user.version) {
             return Err(CommitError::Version(user.version));
         }
@@ -177,6 +207,13 @@ impl Model {
         Ok(())
     }
 
+    /// What one adds to look-ups comes after all that they remove.
+    fn turns(&mut self, all: &[&Turn], at: Timestamp) -> Result<(), CommitError> {
+        all.iter().try_for_each(|turn| self.turn(turn, at))?;
+        all.iter().flat_map(|turn| &turn.look_ups).try_for_each(|row| self.remember(row, at))?;
+        all.iter().flat_map(|turn| &turn.records).try_for_each(|change| self.change_record(change, at))
+    }
+
     /// To the letter: step by step.
     fn turn(&mut self, turn: &Turn, at: Timestamp) -> Result<(), CommitError> {
         let user = turn.user;
@@ -184,6 +221,7 @@ impl Model {
         if row.epoch != turn.epoch {
             return Err(CommitError::Moved);
         }
+        turn.write.as_ref().map_or(Ok(()), |write| Self::write(row, write, at))?;
         if turn.raise {
             row.epoch += 1;
         }
@@ -239,7 +277,24 @@ impl Model {
         for change in &turn.items {
             self.change_item(user, change, at)?;
         }
-        turn.look_ups.iter().try_for_each(|row| self.remember(row, at))
+        Ok(())
+    }
+
+    fn write(row: &mut User, write: &UserWrite, at: Timestamp) -> Result<(), CommitError> {
+        if row.frozen && !write.thaws {
+            return Err(CommitError::Frozen);
+        }
+        if row.kind != write.was || write.version.is_some_and(|v| v != row.version) {
+            return Err(CommitError::Moved);
+        }
+        if let Some(data) = &write.data {
+            row.data = data.clone();
+            row.version += 1;
+            row.updated_at = at;
+        }
+        row.converted_at = row.converted_at.or(write.converted_at);
+        (row.kind, row.merged_into, row.frozen) = (write.kind, write.merged_into, write.frozen);
+        Ok(())
     }
 
     fn change_item(&mut self, user: UserId, change: &ItemChange, at: Timestamp) -> Result<(), CommitError> {
@@ -257,6 +312,9 @@ impl Model {
                 let removed = self.items.remove(&(user, *kind, *id));
                 removed.filter(|i| i.revision == *was).ok_or(CommitError::Moved)?;
                 self.forget(user, *kind, *id);
+            }
+            ItemChange::RetireAll { kind, but } => {
+                self.items.retain(|(u, k, id), _| *u != user || k != kind || Some(*id) == *but);
             }
             ItemChange::RemoveAll { kind, but } => {
                 let all = self.items.keys().filter(|(u, k, id)| *u == user && k == kind && Some(*id) != *but);
@@ -354,6 +412,9 @@ impl Model {
                 Some(_) => return Err(CommitError::KeyReused),
                 None => drop(self.keys.insert((edit.user, key.hash), key.clone())),
             }
+        }
+        if user.frozen {
+            return Err(CommitError::Frozen);
         }
         if edit.if_match.is_some_and(|v| v != user.version) {
             return Err(CommitError::Version(user.version));

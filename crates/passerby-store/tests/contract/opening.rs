@@ -70,18 +70,18 @@ pub(crate) async fn two_processes_may_share_it(h: &Harness) {
     let second = open(&h.url, &OpenOptions::default()).await.unwrap();
     let guest = t.guest();
     t.done(0, Act::Create(guest.clone(), Vec::new())).await;
-    let change = Change { at: at(0), keep: None, act: Act::Create(guest.clone(), Vec::new()) };
+    let change = Change { at: at(0), keep: None, act: Act::Create(guest.clone(), Vec::new()), out: Vec::new() };
     refused!(second.commit(t.no, change).await, "Taken");
     assert!(second.standing(t.no, guest.user.id, guest.session.id).await.unwrap().user.is_some());
     // the other one's API key is good at once, and its changes go on beside ours
     let key = crate::api_keys::key(t.no, 1);
-    let put = Change { at: at(0), keep: None, act: crate::api_keys::put(&key, None) };
+    let put = Change { at: at(0), keep: None, act: crate::api_keys::put(&key, None), out: Vec::new() };
     second.commit(t.no, put).await.unwrap();
     assert_eq!(h.store.api_key(key.hash).await.unwrap(), Some(key));
     let (ours, theirs) = (t.guest(), t.guest());
-    let theirs = Change { at: at(0), keep: None, act: Act::Create(theirs, Vec::new()) };
+    let theirs = Change { at: at(0), keep: None, act: Act::Create(theirs, Vec::new()), out: Vec::new() };
     let both = [
-        t.store.commit(t.no, Change { at: at(0), keep: None, act: Act::Create(ours, Vec::new()) }),
+        t.store.commit(t.no, Change { at: at(0), keep: None, act: Act::Create(ours, Vec::new()), out: Vec::new() }),
         second.commit(t.no, theirs),
     ];
     assert!(within(side_by_side(both)).await.iter().all(Result::is_ok));

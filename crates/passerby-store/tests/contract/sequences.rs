@@ -5,8 +5,14 @@ use std::sync::Arc;
 use passerby_core::{
     Timestamp,
     id::{ClientNo, SessionId, TenantNo, UserId},
-    model::{Item, ItemKind, LookUp, LookUpKind, Mark, NewGuest, Session, Standing, User},
-    port::{Act, Change, Ending, Half, ItemChange, ManageUser, OperationKey, Store, Touch, Turn},
+    model::{
+        Item, ItemKind, Kind, LookUp, LookUpKind, Mark, NewGuest, OutRow, OutState, Record, RecordKind, Session,
+        Standing, Target, User,
+    },
+    port::{
+        Act, Change, Ending, Half, ItemChange, ManageUser, NewUserRows, OperationKey, OutQuery, RecordChange, Settled,
+        Store, Touch, Turn, UserWrite,
+    },
 };
 use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
 use uuid::Uuid;
@@ -28,11 +34,23 @@ struct Step {
     flag: bool,
     /// Chooses among what a turn may do.
     turn: [u8; 6],
+    /// Chooses what is written of users, records and the outbox.
+    more: [u8; 6],
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = (0..40i64, 0..3u8, 0..3u8, prop::bool::weighted(0.2), 0..24u8, 0..4u8, any::<bool>(), any::<[u8; 6]>());
-    let step = step.prop_map(|(quarter_hours, user, session, keep, act, n, flag, turn)| Step {
+    let step = (
+        0..40i64,
+        0..3u8,
+        0..3u8,
+        prop::bool::weighted(0.2),
+        0..30u8,
+        0..4u8,
+        any::<bool>(),
+        any::<[u8; 6]>(),
+        any::<[u8; 6]>(),
+    );
+    let step = step.prop_map(|(quarter_hours, user, session, keep, act, n, flag, turn, more)| Step {
         // some pairs lie more than a day apart
         ms: quarter_hours * DAY / 16,
         user,
@@ -42,6 +60,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         n,
         flag,
         turn,
+        more,
     });
     vec(step, 1..40)
 }
@@ -53,7 +72,86 @@ fn ids(step: &Step) -> (UserId, SessionId) {
     (UserId::from(id(step.user, 0xff)), SessionId::from(id(step.user, step.session)))
 }
 
-const KINDS: [ItemKind; 4] = [ItemKind::DeviceKey, ItemKind::HandOff, ItemKind::Recovery, ItemKind::Notice];
+/// The first four are found by look-ups.
+const KINDS: [ItemKind; 5] =
+    [ItemKind::DeviceKey, ItemKind::HandOff, ItemKind::Recovery, ItemKind::Identifier, ItemKind::Notice];
+
+/// A write that fits the model more often than not.
+fn write(step: &Step, model: &Model) -> Option<UserWrite> {
+    let Step { ms, n, flag, more: [choice, state, ..], .. } = *step;
+    let there = model.users.get(&ids(step).0);
+    (choice % 3 == 0).then(|| UserWrite {
+        version: (choice % 2 == 0).then(|| there.map_or(1, |u| u.version) + i64::from(choice % 32 == 0)),
+        was: if choice % 32 == 1 { Kind::Regular } else { there.map_or(Kind::Anonymous, |u| u.kind) },
+        data: (state % 3 == 0).then(|| format!("{{\"n\":{n}}}").into()),
+        kind: if state % 2 == 0 { Kind::Regular } else { Kind::Anonymous },
+        converted_at: flag.then(|| at(ms)),
+        merged_into: (state % 5 == 0).then(|| ids(&Step { user: n, ..step.clone() }).0),
+        frozen: state % 4 == 0,
+        thaws: state % 3 != 0,
+    })
+}
+
+/// A change of a record that fits the model more often than not.
+fn record(step: &Step, choice: u8, model: &Model) -> RecordChange {
+    let Step { ms, n, flag, .. } = *step;
+    let (kind, id) = (RecordKind::ALL[usize::from(choice % 2)], [(n + choice / 2) % 3; 32]);
+    let there = model.records.get(&(kind, id)).map(|r| r.revision + i32::from(choice.is_multiple_of(32)));
+    let was = there.filter(|_| !(choice / 8).is_multiple_of(4));
+    match there {
+        Some(was) if choice / 32 < 2 => RecordChange::Remove { kind, id, was },
+        _ => {
+            let revision = was.unwrap_or_default() + 1;
+            let ends_at = if flag { Timestamp::MAX } else { at(ms + i64::from(n) * DAY / 4) };
+            RecordChange::Put { record: Record { kind, id, revision, ends_at, body: format!("{choice}").into() }, was }
+        }
+    }
+}
+
+const TARGETS: [Target; 4] = [Target::Log, Target::Mail, Target::Sms, Target::Timer];
+
+/// What goes into the outbox: rows of the step's user, of another, and of somebody who is no user.
+fn out(step: &Step, t: &Tenant) -> Vec<OutRow> {
+    let Step { ms, n, flag, more: [.., choice, lane], .. } = *step;
+    let row = |nth: u8| OutRow {
+        id: *t.ids.fresh(at(0), &t.random).session.as_bytes(),
+        user: ids(&Step { user: (step.user + nth * n) % 4, ..step.clone() }).0,
+        name: format!("event {nth}").into(),
+        at: at(ms + i64::from(lane / 4)),
+        target: TARGETS[usize::from(choice / 4 % 4)],
+        lane: [lane % 2; 16],
+        due_at: (choice / 16 % 4 > 0).then(|| at(ms + i64::from(lane / 2 % 4) * DAY / 8)),
+        ends_at: if flag && nth > 0 { Timestamp::MAX } else { at(ms + i64::from(n) * DAY / 4) },
+        body: vec![0, choice, nth].into(),
+    };
+    (0..if choice % 4 < 2 { choice % 4 * 2 } else { 0 }).map(row).collect()
+}
+
+/// What became of some row of the model.
+fn settled(step: &Step, t: &Tenant, model: &Model) -> Vec<Settled> {
+    let Step { ms, n, flag, more: [nth, state, tries, ..], .. } = *step;
+    let all = model.kept_rows();
+    let chosen = all.iter().skip(usize::from(nth) % all.len().max(1)).step_by(3).take(3);
+    let mut settled: Vec<_> = chosen
+        .map(|kept| Settled {
+            tenant: t.no,
+            user: kept.row.user,
+            seq: kept.seq,
+            id: kept.row.id,
+            was: (kept.state, kept.tries + i32::from(state % 16 == 0)),
+            state: [OutState::Waiting, OutState::Done, OutState::Dead][usize::from(state % 3)],
+            due_at: flag.then(|| at(ms + i64::from(n) * DAY / 8)),
+            ends_at: at(ms + i64::from(n) * DAY / 2),
+            tries: i32::from(tries),
+            body: (tries % 2 == 0).then(|| vec![tries; usize::from(n)].into()),
+        })
+        .collect();
+    // another row has its number by now
+    if let Some(first) = settled.first_mut().filter(|_| state > 200) {
+        first.id = [state; 16];
+    }
+    settled
+}
 
 /// A turn that fits the model more often than not.
 fn turn(step: &Step, t: &Tenant, model: &Model) -> Turn {
@@ -78,7 +176,7 @@ fn turn(step: &Step, t: &Tenant, model: &Model) -> Turn {
     // what was seen, and now and then what was not
     turn.counted = (opens % 5 == 0)
         .then(|| {
-            let kind = KINDS[usize::from(n % 4)];
+            let kind = KINDS[usize::from(n + ends % 2)];
             let there = model.items.keys().filter(|(u, k, _)| *u == user && *k == kind).count();
             (kind, there + usize::from(item % 8 == 0))
         })
@@ -92,7 +190,7 @@ fn turn(step: &Step, t: &Tenant, model: &Model) -> Turn {
     });
     turn.bind = (opens / 64 == 3).then(|| (other(n), flag.then_some([binds % 2; 32]), flag));
     for (nth, choice) in [binds, item].into_iter().enumerate() {
-        let (kind, id) = (KINDS[usize::from(choice % 4)], [(n + nth as u8) % 4; 32]);
+        let (kind, id) = (KINDS[usize::from(choice % 5)], [(n + nth as u8) % 4; 32]);
         let there = model.items.get(&(user, kind, id)).map(|i| i.revision + i32::from(choice % 32 == 0));
         let ends_at = if flag { Timestamp::MAX } else { until };
         let put = |was: Option<i32>| {
@@ -104,14 +202,18 @@ fn turn(step: &Step, t: &Tenant, model: &Model) -> Turn {
             2 => Some(put(None)),
             3 | 4 => there.map(|was| ItemChange::Remove { kind, id, was }),
             5 => Some(ItemChange::RemoveAll { kind, but: flag.then_some([n; 32]) }),
+            6 => Some(ItemChange::RetireAll { kind, but: flag.then_some([n; 32]) }),
             _ => None,
         });
     }
     for nth in 0..found % 3 {
-        let kind = KINDS[usize::from(found / 3 % 3)].look_up().expect("a kind that is found");
+        let kind = KINDS[usize::from(found / 3 % 4)].look_up().expect("a kind that is found");
         let (hash, ends_at) = ([(n + nth) % 4; 32], at(ms + DAY / 2));
         turn.look_ups.push(LookUp { kind, hash, user, session, body: [found; 32], ends_at });
     }
+    turn.write = write(step, model);
+    let [.., first, second, _, _] = step.more;
+    turn.records = [first, second].iter().filter(|c| **c % 4 == 0).map(|c| record(step, *c, model)).collect();
     turn
 }
 
@@ -160,7 +262,7 @@ fn change(step: &Step, t: &Tenant, model: &Model) -> Change {
     let mut look_ups: Vec<_> = (n > 1).then(|| row(user, session)).into_iter().collect();
     let mut owning = |mut guest: Box<NewGuest>| {
         if step.turn[0] < 128 {
-            let (kind, ends_at) = (KINDS[usize::from(n)], if flag { Timestamp::MAX } else { until });
+            let (kind, ends_at) = (KINDS[usize::from(n + step.turn[1] % 2)], if flag { Timestamp::MAX } else { until });
             guest.items.push(Item { kind, id: [n; 32], revision: 1, ends_at, body: "{}".into() });
             look_ups.extend(kind.look_up().map(|kind| LookUp { kind, ends_at, ..row(user, session) }));
         }
@@ -200,11 +302,27 @@ fn change(step: &Step, t: &Tenant, model: &Model) -> Change {
         ),
         14 => Act::Remember(Box::new(row(user, session))),
         15 => Act::Sweep { limit: 10_000, epochs_before: at(ms - DAY / 2) },
-        16 => Act::AddUser(Box::new(guest(chosen).user)),
+        16 => {
+            let NewGuest { mut user, items, .. } = *owning(guest(chosen));
+            if flag {
+                (user.kind, user.converted_at, user.frozen) = (Kind::Regular, Some(at(ms)), n > 1);
+            }
+            Act::AddUser(Box::new(NewUserRows { user, items, look_ups }))
+        }
         17 => Act::Manage(Box::new(manage(step))),
+        18 | 19 => {
+            let others =
+                (0..=n % 2).map(|nth| Step { user: (step.user + 1 + nth) % 3, n: (n + 1 + nth) % 4, ..step.clone() });
+            let mut all: Vec<_> = others.map(|step| turn(&step, t, model)).chain([turn(step, t, model)]).collect();
+            // those of one alone: two that change one record refuse each other
+            all.iter_mut().skip(1).for_each(|turn| turn.records.clear());
+            Act::Turns(all)
+        }
+        20 => Act::Records(step.more.iter().take(usize::from(n)).map(|c| record(step, *c, model)).collect()),
+        21 => Act::Settle(settled(step, t, model)),
         _ => Act::Turn(Box::new(turn(step, t, model))),
     };
-    Change { at: at(ms), keep: step.keep.then(|| guest(chosen)), act }
+    Change { at: at(ms), keep: step.keep.then(|| guest(chosen)), act, out: out(step, t) }
 }
 
 fn sorted(mut standing: Standing) -> (Option<User>, Vec<Session>, Vec<Mark>) {
@@ -217,7 +335,8 @@ fn sorted(mut standing: Standing) -> (Option<User>, Vec<Session>, Vec<Mark>) {
 async fn compare(store: &dyn Store, tenant: TenantNo, model: &Model) {
     for user in 0..3 {
         for session in 0..4 {
-            let step = Step { ms: 0, user, session, keep: false, act: 0, n: 0, flag: false, turn: [0; 6] };
+            let step =
+                Step { ms: 0, user, session, keep: false, act: 0, n: 0, flag: false, turn: [0; 6], more: [0; 6] };
             let (user, session) = ids(&step);
             let found = store.standing(tenant, user, session).await.unwrap();
             assert_eq!(sorted(found), sorted(model.standing(user, session)));
@@ -239,6 +358,23 @@ async fn compare(store: &dyn Store, tenant: TenantNo, model: &Model) {
                 let (user, session) = (found.look_up.user, found.look_up.session);
                 assert_eq!(sorted(found.standing), sorted(model.standing(user, session)));
             }
+        }
+    }
+    for kind in RecordKind::ALL {
+        let expected = model.records_of(kind);
+        for record in &expected {
+            assert_eq!(store.record(tenant, kind, record.id).await.unwrap().as_ref(), Some(record));
+        }
+        assert_eq!(store.records(tenant, kind).await.unwrap(), expected);
+    }
+    let query = OutQuery { tenant: Some(tenant), limit: 1000, ..OutQuery::default() };
+    assert_eq!(store.outbox(query).await.unwrap(), model.kept_rows());
+    for quarter_days in 0..20 {
+        let now = at(quarter_days * DAY / 4);
+        for target in TARGETS {
+            let due = store.outbox_due(now, target, 100_000).await.unwrap();
+            let due: Vec<_> = due.into_iter().filter(|kept| kept.tenant == tenant).collect();
+            assert_eq!(due, model.due_rows(now, target));
         }
     }
     let of_tenant =
@@ -264,13 +400,18 @@ pub(crate) fn random_sequences(h: &Harness, runtime: &tokio::runtime::Runtime, a
         let t = h.tenant(no).await;
         // sweeps count what they find in all tenants: begin with nothing
         let never = Timestamp::MAX;
-        let all = Change { at: never, keep: None, act: Act::Sweep { limit: u32::MAX >> 1, epochs_before: never } };
+        let all = Change {
+            at: never,
+            keep: None,
+            act: Act::Sweep { limit: u32::MAX >> 1, epochs_before: never },
+            out: Vec::new(),
+        };
         t.store.commit(t.no, all).await.unwrap();
         let mut model = Model::default();
         let mut waiting = Vec::new();
         for step in &steps {
             let change = change(step, &t, &model);
-            let expected = model.commit(&change);
+            let expected = model.commit(t.no, &change);
             let wait = t.store.commit(t.no, change.clone());
             if all_at_once {
                 waiting.push((wait, expected));

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use passerby_core::{
     Timestamp,
     id::{ClientNo, IdMaker, SessionId, TenantNo, UserId},
-    model::{Item, ItemKind, Kind, LookUp, LookUpKind, NewGuest, Session, SessionKind, Standing, User},
+    model::{Item, ItemKind, Kind, LookUp, LookUpKind, NewGuest, OutRow, Session, SessionKind, Standing, Target, User},
     port::{Act, Change, CommitError, Committed, EditProfile, Half, OperationKey, Store},
     profile::{Edit, Limits},
     testing::SeededRandom,
@@ -121,25 +121,47 @@ impl Harness {
     }
 }
 
-/// Makes the tables of the first version, as a program of that time did, and runs the engine's statements.
-pub(crate) async fn first_version(url: &str, sqlite: &str, postgres: &str) {
-    let first = |sql| refinery::Migration::unapplied("V1__guests", sql).unwrap();
-    if let Some(path) = url.strip_prefix("sqlite:") {
-        let tables = include_str!("../../migrations/sqlite/V1__guests.sql");
+/// The migrations of earlier versions: name, SQLite's, PostgreSQL's.
+const EARLIER: [(&str, &str, &str); 2] = [
+    (
+        "V1__guests",
+        include_str!("../../migrations/sqlite/V1__guests.sql"),
+        include_str!("../../migrations/postgres/V1__guests.sql"),
+    ),
+    (
+        "V2__coming_back",
+        include_str!("../../migrations/sqlite/V2__coming_back.sql"),
+        include_str!("../../migrations/postgres/V2__coming_back.sql"),
+    ),
+];
+
+/// Makes the tables of an earlier version, as a program of that time did, and runs the engine's statements.
+pub(crate) async fn earlier_version(version: usize, url: &str, sqlite: &str, postgres: &str) {
+    let on_sqlite = url.strip_prefix("sqlite:");
+    let migrations: Vec<_> = EARLIER[..version]
+        .iter()
+        .map(|(name, lite, pg)| {
+            refinery::Migration::unapplied(name, if on_sqlite.is_some() { lite } else { pg }).unwrap()
+        })
+        .collect();
+    if let Some(path) = on_sqlite {
         let db = rusqlite::Connection::open(path).unwrap();
         db.execute_batch(&format!(
             "PRAGMA journal_mode=WAL; PRAGMA application_id={};
-             CREATE TABLE schema_history(version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL) STRICT;
-             INSERT INTO schema_history VALUES(1, 'guests', '{}'); {tables} {sqlite}",
+             CREATE TABLE schema_history(version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL) STRICT;",
             0x5073_4279,
-            first(tables).checksum()
         ))
         .unwrap();
+        for m in &migrations {
+            db.execute_batch(m.sql().unwrap()).unwrap();
+            let row = (m.version(), m.name(), m.checksum().to_string());
+            db.execute("INSERT INTO schema_history VALUES(?1, ?2, ?3)", row).unwrap();
+        }
+        db.execute_batch(sqlite).unwrap();
         return;
     }
     let mut db = postgres_client(url).await;
-    let tables = include_str!("../../migrations/postgres/V1__guests.sql");
-    refinery::Runner::new(&[first(tables)]).run_async(&mut db).await.unwrap();
+    refinery::Runner::new(&migrations).run_async(&mut db).await.unwrap();
     db.batch_execute(postgres).await.unwrap();
 }
 
@@ -210,7 +232,7 @@ impl Tenant {
     /// A guest that is not stored yet.
     pub(crate) fn guest(&self) -> Box<NewGuest> {
         let ids = self.ids.fresh(at(0), &self.random);
-        let (user, session) = (user(ids.user, self.client), session(ids.session, self.client));
+        let (user, session) = (User::guest(ids.user, self.client, at(0)), session(ids.session, self.client));
         Box::new(NewGuest { user, session, items: Vec::new() })
     }
 
@@ -232,7 +254,17 @@ impl Tenant {
         ms: i64,
         act: Act,
     ) -> impl Future<Output = Result<Committed, CommitError>> + Send + 'static {
-        self.store.commit(self.no, Change { at: at(ms), keep: None, act })
+        self.commit_with(ms, act, Vec::new())
+    }
+
+    /// Commits an act that adds rows to the outbox.
+    pub(crate) fn commit_with(
+        &self,
+        ms: i64,
+        act: Act,
+        out: Vec<OutRow>,
+    ) -> impl Future<Output = Result<Committed, CommitError>> + Send + 'static {
+        self.store.commit(self.no, Change { at: at(ms), keep: None, act, out })
     }
 
     /// Commits what must succeed.
@@ -242,7 +274,8 @@ impl Tenant {
 
     /// Commits an act after keeping a guest.
     pub(crate) async fn keep(&self, ms: i64, guest: &NewGuest, act: Act) -> Result<Committed, CommitError> {
-        self.store.commit(self.no, Change { at: at(ms), keep: Some(Box::new(guest.clone())), act }).await
+        let keep = Some(Box::new(guest.clone()));
+        self.store.commit(self.no, Change { at: at(ms), keep, act, out: Vec::new() }).await
     }
 
     pub(crate) async fn standing(&self, user: UserId, session: SessionId) -> Standing {
@@ -252,24 +285,6 @@ impl Tenant {
     /// The session's row, which must be there.
     pub(crate) async fn session_row(&self, user: UserId, session: SessionId) -> Session {
         self.standing(user, session).await.session(session).expect("the session is there").clone()
-    }
-}
-
-fn user(id: UserId, client: ClientNo) -> User {
-    User {
-        id,
-        chosen_id: None,
-        chosen_by: None,
-        kind: Kind::Anonymous,
-        client,
-        created_at: at(0),
-        updated_at: at(0),
-        version: 1,
-        epoch: 0,
-        data: "{}".into(),
-        server_data: None,
-        entry: None,
-        held: false,
     }
 }
 
@@ -320,6 +335,9 @@ pub(crate) fn elaborate(guest: &mut NewGuest, tenant: &Tenant) {
     session.key = Some([0x5a; 32]);
     session.bound = true;
     user.held = true;
+    user.converted_at = Some(at(4));
+    user.merged_into = Some(UserId::from_bytes([8; 16]));
+    user.frozen = true;
     *items = vec![item(ItemKind::DeviceKey, 1, 1, Timestamp::MAX), item(ItemKind::Notice, 2, 1, at(DAY))];
 }
 
@@ -337,6 +355,21 @@ pub(crate) fn look_up(n: u8, guest: &NewGuest, ends_at: i64) -> LookUp {
         session: guest.session.id,
         body: [n.wrapping_add(1); 32],
         ends_at: at(ends_at),
+    }
+}
+
+/// A row of the outbox for a user: due from `at(5)`, of use for a day.
+pub(crate) fn out_row(user: UserId, n: u8) -> OutRow {
+    OutRow {
+        id: [n; 16],
+        user,
+        name: format!("event {n}").into(),
+        at: at(1),
+        target: Target::Mail,
+        lane: [0; 16],
+        due_at: Some(at(5)),
+        ends_at: at(DAY),
+        body: vec![0, 255, n].into(),
     }
 }
 

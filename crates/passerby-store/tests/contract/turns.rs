@@ -47,7 +47,7 @@ async fn with_two_keys(t: &Tenant) -> (UserId, SessionId) {
 }
 
 /// How a turn is refused, since what is wrong with it.
-type Case<'a> = (&'a str, &'a str, &'a dyn Fn(&mut Turn));
+pub(crate) type Case<'a> = (&'a str, &'a str, &'a dyn Fn(&mut Turn));
 
 /// Everything that can be read of a user, for telling that nothing has changed.
 async fn everything(t: &Tenant, user: UserId) -> String {

@@ -8,6 +8,7 @@ use tokio::{
     runtime::{self, Handle, Runtime},
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
+    task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -25,6 +26,9 @@ const SIGXFSZ: i32 = 25;
 
 /// The store may take so long to write its last and close, after the last request.
 const CLOSING: Duration = Duration::from_secs(10);
+
+/// What is on its way to people gets so long of that.
+const DELIVERING: Duration = Duration::from_secs(5);
 
 pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     let config = match arguments.load() {
@@ -94,6 +98,7 @@ async fn serve(config: &Config, cores: usize, traces: bool) -> anyhow::Result<()
     let (stopping, stopped) = watch::channel(false);
     let jobs = tokio::spawn(run_jobs(application.core.clone(), stopped.clone()));
     // on a thread of its own: while very many rise it reads much, and on SQLite it reads where it runs
+    let outbox = tokio::spawn(run_outbox(application.core.clone(), stopped.clone()));
     let (runtime, following) = (Handle::current(), follow_epochs(application.core.clone(), stopped));
     let epochs = tokio::task::spawn_blocking(move || runtime.block_on(following));
 
@@ -130,7 +135,7 @@ async fn serve(config: &Config, cores: usize, traces: bool) -> anyhow::Result<()
     }
     let closed = timeout(CLOSING, async {
         // a pass that runs is let finish
-        let _ = tokio::join!(jobs, epochs);
+        let _ = tokio::join!(jobs, epochs, outbox);
         application.core.stop().await;
     });
     if closed.await.is_err() {
@@ -160,6 +165,29 @@ async fn run_jobs(core: Arc<Passerby>, mut stopped: watch::Receiver<bool>) {
     }
 }
 
+/// Begins a pass over the outbox each second, and whenever this process has written something for it, until told to stop;
+/// then what is under way gets some seconds.
+async fn run_outbox(core: Arc<Passerby>, mut stopped: watch::Receiver<bool>) {
+    let mut ticks = interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // a pass that waits for a server that hangs must not hold up the next
+    let mut passes = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = core.outbox_called() => {}
+            Some(_) = passes.join_next() => continue,
+            _ = stopped.changed() => break,
+        }
+        let core = core.clone();
+        passes.spawn(async move { core.run_outbox().await });
+    }
+    let rest = async { while passes.join_next().await.is_some() {} };
+    if timeout(DELIVERING, rest).await.is_err() {
+        tracing::warn!("messages that were on their way are sent again, under the same ids");
+    }
+}
+
 /// Learns each second of epochs that rose in other processes, apart from the jobs: a long sweep must not hold up those
 /// who follow them.
 async fn follow_epochs(core: Arc<Passerby>, mut stopped: watch::Receiver<bool>) {
@@ -185,6 +213,7 @@ fn banner(config: &Config, address: &str) -> String {
         let _ = writeln!(text, "  {name:<12} {value}");
     };
     line("demo", &format!("{issuer}/demo"));
+    line("mailbox", &format!("{issuer}/dev/mailbox"));
     line("API", &format!("{issuer}/docs"));
     line("health", &format!("{issuer}/health/ready"));
     line("listening", address);

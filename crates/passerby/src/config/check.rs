@@ -4,13 +4,20 @@ use std::{
     collections::{BTreeSet, HashMap},
     fs,
     hash::Hash,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use jsonwebtoken::jwk::{AlgorithmParameters, JwkSet};
+use passerby_outbound::{
+    mail::{Mailer, SetUpFault},
+    sms::SmsSender,
+    web::{Limits, WebClient},
+};
+use zeroize::Zeroizing;
 
-use super::{At, Config, MasterKeySource, Place, Problem, Problems, Secret, TenantSettings, kind, master};
+use super::{At, Config, MasterKeySource, Place, Problem, Problems, Secret, TenantSettings, kind, mail, master};
+use crate::passwords::BreachedFile;
 
 /// Secrets that were published with this program: in its documentation, its examples, its tests.
 const PUBLISHED: [&str; 6] = [
@@ -49,6 +56,7 @@ pub(super) fn check(config: &Config, source: &str, problems: &mut Vec<Problem>) 
         audiences(config, n, tenant, problems);
     }
     issuers(config, problems);
+    mail::check(config, problems);
     if let MasterKeySource::Environment(key) = &config.master_key {
         problems.extend(master::fault(key.expose(), &key.place, !config.dev));
     }
@@ -188,6 +196,11 @@ fn production(config: &Config, source: &str, problems: &mut Vec<Problem>) {
     if let Some(key) = config.dialects.descope.as_ref().and_then(|d| d.management_key.as_ref()) {
         weak(key, 32, problems);
     }
+    for secret in config.sms.iter().flat_map(|sms| &sms.secrets) {
+        // what stands before it is the same for all
+        let key = secret.expose().strip_prefix("whsec_").unwrap_or_default();
+        weak(&At { value: Secret::new(key), place: secret.place.clone() }, 32, problems);
+    }
     if let Some(console) = &config.console {
         weak(&console.admin_password, 12, problems);
         let name = console.admin_email.split('@').next().unwrap_or_default().to_lowercase();
@@ -255,7 +268,20 @@ impl Config {
             });
             problems.extend(parsed.err());
         }
+        self.read_messengers(&mut problems);
+        let mut breached: HashMap<PathBuf, Arc<BreachedFile>> = HashMap::new();
         for tenant in &mut self.tenants {
+            if let Some(path) = &tenant.sign_in.breached_passwords_file {
+                let list =
+                    breached.get(&path.value).cloned().map_or_else(|| BreachedFile::open(path).map(Arc::new), Ok);
+                match list {
+                    Ok(list) => {
+                        breached.insert(path.value.clone(), list.clone());
+                        tenant.sign_in.rules.breached = Some(list);
+                    }
+                    Err(e) => problems.push(path.problem(e)),
+                }
+            }
             if let Some(path) = &tenant.data_schema_file {
                 match read_schema(path) {
                     Ok(schema) => tenant.data_schema = Some(schema),
@@ -273,6 +299,54 @@ impl Config {
         }
         if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
     }
+
+    /// What mail and short messages need; at the end both senders are made, which have the last word on it.
+    fn read_messengers(&mut self, problems: &mut Vec<Problem>) {
+        let (hello, guard) = (self.hello(), self.guard());
+        let authorities = |path: Option<&At<PathBuf>>| path.map(|p| fs::read(&p.value).map_err(|e| unreadable(p, &e)));
+        if let Some(mail) = &mut self.mail {
+            let read = authorities(mail.authorities_file.as_ref()).transpose();
+            let password = mail.password_file.as_ref().map(read_password).transpose();
+            let fine = read.is_ok() && password.is_ok();
+            problems.extend(read.map(|pem| mail.authorities = pem).err());
+            problems.extend(password.map(|text| mail.password = text.or(mail.password.take())).err());
+            if fine && let Err(fault) = Mailer::new(mail.smtp(&mail.from, &hello)) {
+                let place = match &fault {
+                    SetUpFault::Tls(_) => mail.authorities_file.as_ref().map_or(&mail.smtp.place, |file| &file.place),
+                    SetUpFault::Credentials => mail.password.as_ref().map_or(&mail.smtp.place, |p| &p.place),
+                    _ => &mail.smtp.place,
+                };
+                problems.push(place.problem(fault.to_string()));
+            }
+        }
+        if let Some(sms) = &mut self.sms {
+            match authorities(sms.authorities_file.as_ref()).transpose() {
+                Ok(pem) => {
+                    let secrets: Vec<String> = sms.secrets.iter().map(|s| s.expose().to_owned()).collect();
+                    let client = WebClient::new(guard, Limits::default(), pem.as_deref()).map_err(|fault| {
+                        let place = sms.authorities_file.as_ref().map_or(&sms.url.place, |file| &file.place);
+                        place.problem(fault.to_string())
+                    });
+                    let sender = client.and_then(|client| {
+                        SmsSender::new(client, &sms.url, &secrets).map_err(|fault| sms.url.problem(fault.to_string()))
+                    });
+                    problems.extend(sender.err());
+                    sms.authorities = pem;
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+    }
+}
+
+/// The one line of a file. Its place is the file's, for what is said of the password later.
+fn read_password(path: &At<PathBuf>) -> Result<At<Secret>, Problem> {
+    let text = Zeroizing::new(fs::read_to_string(&path.value).map_err(|e| unreadable(path, &e))?);
+    let line = text.trim_end_matches(['\r', '\n']);
+    if line.is_empty() || line.chars().any(char::is_control) {
+        return Err(path.problem("expected a file with one line, the password"));
+    }
+    Ok(At { value: Secret::new(line), place: path.place.clone() })
 }
 
 fn unreadable<P: AsRef<Path>>(path: &At<P>, e: &std::io::Error) -> Problem {

@@ -7,6 +7,7 @@ use passerby_core::settings::{ClientType, CustomUserId, Persistence, SessionToke
 
 use super::{
     At, Secret, kind,
+    merge::{self, MergeSettings},
     read::Section,
     rules::{CUSTOM_USER_ID, PERSISTENCE, RuleSettings, SESSION_TOKEN, access_token_lifetime, recovery_wait, span},
 };
@@ -38,6 +39,8 @@ pub struct ClientSettings {
     pub origins: Vec<At<Box<str>>>,
     /// Resource servers that it may ask tokens for.
     pub audiences: Vec<At<Box<str>>>,
+    /// Its own policies of merging.
+    pub merge: MergeSettings,
     /// What it sets otherwise than its tenant.
     pub rules: RuleSettings,
 }
@@ -83,6 +86,7 @@ pub(super) fn read(s: &mut Section<'_, '_>) -> ClientSettings {
         redirect_uris: s.list("redirect_uris", kind::REDIRECT, kind::redirect_uri).unwrap_or_default(),
         origins: s.list("origins", kind::ORIGIN, kind::origin).unwrap_or_default(),
         audiences: s.list("audiences", "the identifier of a resource server", kind::token).unwrap_or_default(),
+        merge: s.table("merge", merge::of_client).unwrap_or_default(),
         rules: RuleSettings {
             enabled: s.flag("enabled").map(|x| x.value),
             persistence: s.choice::<Persistence>("persistence", PERSISTENCE).map(|x| x.value),

@@ -8,11 +8,14 @@ mod check;
 mod client;
 mod dialects;
 mod kind;
+mod mail;
 mod master;
+mod merge;
 mod problem;
 mod read;
 mod rules;
 mod settings;
+mod sign_in;
 mod tenant;
 mod top;
 
@@ -29,10 +32,13 @@ use ipnet::IpNet;
 
 pub use client::ClientSettings;
 pub use dialects::{Auth0Settings, DescopeSettings, DialectSettings, FusionAuthSettings};
+pub use mail::{MailServer, MailSettings, SmsSettings, TenantMailSettings, sender};
 pub use master::MasterKeySource;
+pub use merge::MergeSettings;
 pub use problem::{At, Place, Problem, Problems, Secret};
 pub use rules::RuleSettings;
 pub use settings::Numbers;
+pub use sign_in::{PasswordSettings, SignInSettings};
 pub use tenant::{ApiKeySettings, KeySettings, LimitSettings, ResourceServerSettings, TenantSettings, TokenSettings};
 pub use top::{ConsoleSettings, LogFormat, TelemetrySettings, TlsSettings};
 
@@ -136,6 +142,12 @@ pub struct Config {
     pub dialects: DialectSettings,
     /// Who may open the console.
     pub console: Option<ConsoleSettings>,
+    /// The server that takes mail.
+    pub mail: Option<MailSettings>,
+    /// The service that takes short messages.
+    pub sms: Option<SmsSettings>,
+    /// What hashing passwords may cost.
+    pub passwords: PasswordSettings,
     /// The origin of the cart that the demo page uses.
     pub demo_cart: Box<str>,
 }
@@ -250,6 +262,9 @@ impl Config {
             tenants: file.tenants,
             dialects: file.dialects,
             console: file.console,
+            mail: file.mail,
+            sms: file.sms,
+            passwords: file.passwords,
             demo_cart: demo_cart.map_or_else(|| DEMO_CART.into(), |x| x.value),
         };
         check::check(&config, source, problems);
@@ -264,6 +279,14 @@ impl Config {
                 "dev = true while {} can be reached by others: development secrets are public",
                 self.listen
             ));
+        }
+        if !self.dev && self.mail.is_none() {
+            let (none, what) = if self.sms.is_none() {
+                ("no [mail] and no [sms]", "messages wait")
+            } else {
+                ("no [mail]", "mail waits")
+            };
+            notes.push(format!("{none}: {what} in the outbox until one is configured"));
         }
         let d = &self.dialects;
         for (name, on) in

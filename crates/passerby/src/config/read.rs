@@ -181,6 +181,22 @@ impl<'d, 't> Section<'d, 't> {
         })
     }
 
+    /// A list of at least one text; no message repeats them.
+    pub(super) fn secrets(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+        check: impl Fn(&str) -> Result<(), Fault>,
+    ) -> Option<Vec<At<Secret>>> {
+        if let Some(found) = self.table.get(key)
+            && found.get_ref().as_array().is_some_and(|items| items.is_empty())
+        {
+            let message = format!("expected a list, each {expected}; found an empty one");
+            self.report(self.place_of(key, found).problem(message));
+        }
+        self.items(key, expected, true, |text| check(text).map(|()| Secret::new(text)))
+    }
+
     /// `true` or `false`.
     pub(super) fn flag(&mut self, key: &'static str) -> Option<At<bool>> {
         self.read(key, "true or false", false, |v| v.as_bool().ok_or(Fault::Other))
@@ -226,9 +242,19 @@ impl<'d, 't> Section<'d, 't> {
         expected: &str,
         parse: impl Fn(&str) -> Result<T, Fault>,
     ) -> Option<Vec<At<T>>> {
+        self.items(key, expected, false, parse)
+    }
+
+    fn items<T>(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+        secret: bool,
+        parse: impl Fn(&str) -> Result<T, Fault>,
+    ) -> Option<Vec<At<T>>> {
         let found = self.ask(key)?;
         let Some(items) = found.get_ref().as_array() else {
-            let message = format!("expected a list, each {expected}; found {}", describe(found.get_ref(), false));
+            let message = format!("expected a list, each {expected}; found {}", describe(found.get_ref(), secret));
             self.report(self.place_of(key, found).problem(message));
             return None;
         };
@@ -237,7 +263,7 @@ impl<'d, 't> Section<'d, 't> {
             let place = self.place_of(key, item);
             match item.get_ref().as_str().ok_or(Fault::Other).and_then(&parse) {
                 Ok(value) => values.push(At { value, place }),
-                Err(fault) => self.report(place.problem(explain(fault, expected, item.get_ref(), false))),
+                Err(fault) => self.report(place.problem(explain(fault, expected, item.get_ref(), secret))),
             }
         }
         Some(values)

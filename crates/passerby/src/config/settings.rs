@@ -9,10 +9,11 @@ use std::{
 use aws_lc_rs::digest::{SHA256, digest};
 use passerby_core::{
     id::{ClientNo, TenantNo},
+    merge::{Policies, Policy, Whole},
     profile::Limits,
     settings::{
-        ApiKey, Auth0, Client, ClientType, DeclaredKey, Persistence, Rate, RateLimits, ResourceServer, Rules,
-        SessionTokenFormat, Settings, Tenant,
+        ApiKey, Auth0, Client, ClientType, DeclaredKey, MergeRules, Persistence, Rate, RateLimits, ResourceServer,
+        Rules, SessionTokenFormat, Settings, Tenant, TenantMail,
     },
 };
 
@@ -72,9 +73,11 @@ impl Config {
         let written = &self.tenants[n];
         let no = numbers.tenants[n];
         let rules = written.rules.within(&Rules::default());
-        let mut clients: Vec<Client> = written.clients.iter().map(|c| client(c, no, &rules, numbers)).collect();
+        let merge = written.merge.within(&Arc::default());
+        let of_client = |c: &ClientSettings| client(c, no, &rules, c.merge.within(&merge), numbers);
+        let mut clients: Vec<Client> = written.clients.iter().map(of_client).collect();
         if n == 0 && self.has_implicit_demo_client() {
-            clients.push(self.demo_client(no, &rules, numbers));
+            clients.push(self.demo_client(no, &rules, merge.clone(), numbers));
         }
         let issuer: Box<str> = self.issuer_of(n).into();
         let clients: HashMap<Box<str>, Arc<Client>> =
@@ -92,6 +95,10 @@ impl Config {
             longest_signed: longest_signed(std::iter::once(&rules).chain(clients.values().map(|c| &c.rules))),
             keys: declared_keys(written),
             resource_servers: written.resource_servers.iter().map(resource_server).collect(),
+            sign_in: written.sign_in.rules.clone(),
+            merge,
+            events: written.events,
+            mail: tenant_mail(written),
             limits: self.rate_limits(written),
             data_limits: Arc::new(data_limits(written)),
             schema: written.data_schema.clone(),
@@ -108,8 +115,13 @@ impl Config {
     }
 
     /// The demo page's own client: its pages are ours, so it has no origins. It may ask for every API, and a hand-off of
-    /// its leads back to the page.
-    fn demo_client(&self, tenant: TenantNo, rules: &Rules, numbers: &Numbers) -> Client {
+    /// its leads back to the page. A merge adds up the page's counter, unless the file has policies of its own to show.
+    fn demo_client(&self, tenant: TenantNo, rules: &Rules, merge: Arc<MergeRules>, numbers: &Numbers) -> Client {
+        let counted = Policies::new(Whole::Deep, [("/views", Policy::Sum, None)]);
+        let merge = match (&self.tenants[0].merge.policies, counted) {
+            (None, Ok(policies)) => Arc::new(MergeRules { policies, ..(*merge).clone() }),
+            _ => merge,
+        };
         Client {
             no: numbers.clients[DEMO_CLIENT],
             tenant,
@@ -126,15 +138,23 @@ impl Config {
             origins: HashSet::new(),
             audiences: self.tenants[0].resource_servers.iter().map(|server| server.identifier.value.clone()).collect(),
             rules: Rules { enabled: true, persistence: Persistence::Eager, ..rules.clone() },
+            merge,
         }
     }
 
     /// In development nothing is limited unless the file says so.
     fn rate_limits(&self, tenant: &TenantSettings) -> RateLimits {
-        let default = (!self.dev).then_some(Rate { count: 600, per: Duration::from_mins(1) });
+        let limits = &tenant.limits;
+        let usual = |given: Option<Option<Rate>>, count| {
+            given.unwrap_or((!self.dev).then_some(Rate { count, per: Duration::from_mins(1) }))
+        };
         RateLimits {
-            creations_per_address: tenant.limits.creations_per_address.unwrap_or(default),
-            creations_per_client: tenant.limits.creations_per_client.flatten(),
+            creations_per_address: usual(limits.creations_per_address, 600),
+            creations_per_client: limits.creations_per_client.flatten(),
+            sign_ins_per_address: usual(limits.sign_ins_per_address, 60),
+            sign_ins_per_account: usual(limits.sign_ins_per_account, 10),
+            messages_per_address: usual(limits.messages_per_address, 30),
+            messages_per_recipient: usual(limits.messages_per_recipient, 5),
         }
     }
 }
@@ -149,6 +169,15 @@ fn longest_signed<'a>(rules: impl Iterator<Item = &'a Rules>) -> Duration {
         })
         .max()
         .unwrap_or_default()
+}
+
+fn tenant_mail(tenant: &TenantSettings) -> TenantMail {
+    let mail = &tenant.mail;
+    TenantMail {
+        app_name: mail.app_name.clone().unwrap_or_else(|| tenant.name.clone()),
+        app_url: mail.app_url.as_ref().map(|url| url.as_str().into()),
+        from: mail.from.as_ref().map(|from| super::mail::written(from).into()),
+    }
 }
 
 fn declared_keys(tenant: &TenantSettings) -> Vec<DeclaredKey> {
@@ -175,7 +204,13 @@ fn data_limits(tenant: &TenantSettings) -> Limits {
     limits
 }
 
-fn client(written: &ClientSettings, tenant: TenantNo, rules: &Rules, numbers: &Numbers) -> Client {
+fn client(
+    written: &ClientSettings,
+    tenant: TenantNo,
+    rules: &Rules,
+    merge: Arc<MergeRules>,
+    numbers: &Numbers,
+) -> Client {
     let values = |list: &[super::At<Box<str>>]| -> Vec<Box<str>> { list.iter().map(|s| s.value.clone()).collect() };
     Client {
         no: numbers.clients[&written.id.value],
@@ -193,6 +228,7 @@ fn client(written: &ClientSettings, tenant: TenantNo, rules: &Rules, numbers: &N
         origins: values(&written.origins).into_iter().collect(),
         audiences: values(&written.audiences).into_iter().collect(),
         rules: written.rules.within(rules),
+        merge,
     }
 }
 

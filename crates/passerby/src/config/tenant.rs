@@ -6,7 +6,7 @@ use passerby_core::{
     Timestamp,
     api_key::{METHODS, permission_path},
     profile::Schema,
-    settings::{ApiScope, Grants, Rate},
+    settings::{ApiScope, EventRules, Grants, Rate},
 };
 use passerby_jose::Algorithm;
 use uuid::Uuid;
@@ -15,8 +15,11 @@ use super::{
     At, Secret,
     client::{self, ClientSettings, LONGEST, path},
     kind,
+    mail::{self, TenantMailSettings},
+    merge::{self, MergeSettings},
     read::{Fault, Section},
     rules::{CUSTOM_USER_ID, PERSISTENCE, RuleSettings, SESSION_TOKEN, access_token_lifetime, recovery_wait, span},
+    sign_in::{self, SignInSettings},
 };
 
 /// A pool of users.
@@ -42,6 +45,14 @@ pub struct TenantSettings {
     pub tokens: TokenSettings,
     /// `[tenants.limits]`.
     pub limits: LimitSettings,
+    /// `[tenants.sign_in]`.
+    pub sign_in: SignInSettings,
+    /// `[tenants.merge]`.
+    pub merge: MergeSettings,
+    /// `[tenants.events]`.
+    pub events: EventRules,
+    /// `[tenants.mail]`.
+    pub mail: TenantMailSettings,
     /// `[[tenants.keys]]`.
     pub keys: Vec<KeySettings>,
     /// `[[tenants.resource_servers]]`.
@@ -140,6 +151,10 @@ pub(super) fn read(s: &mut Section<'_, '_>) -> TenantSettings {
         data_schema: None,
         tokens: TokenSettings::default(),
         limits: s.table("limits", limits).unwrap_or_default(),
+        sign_in: s.table("sign_in", sign_in::read).unwrap_or_default(),
+        merge: s.table("merge", merge::of_tenant).unwrap_or_default(),
+        events: s.table("events", events).unwrap_or_default(),
+        mail: s.table("mail", mail::of_tenant).unwrap_or_default(),
         keys: s.tables("keys", key).unwrap_or_default(),
         resource_servers: s.tables("resource_servers", resource_server).unwrap_or_default(),
         clients: s.tables("clients", client::read).unwrap_or_default(),
@@ -192,6 +207,15 @@ fn tokens(s: &mut Section<'_, '_>, tokens: &mut TokenSettings) {
             )));
         }
         tokens.key_rotation = rotation.value;
+    }
+}
+
+fn events(s: &mut Section<'_, '_>) -> EventRules {
+    let rules = EventRules::default();
+    let keep = |text: &str| kind::span(text, Duration::from_hours(1), Duration::from_hours(90 * 24));
+    EventRules {
+        all: s.flag("all").map_or(rules.all, |x| x.value),
+        keep: s.parsed("keep", kind::SPAN, keep).map_or(rules.keep, |x| x.value),
     }
 }
 

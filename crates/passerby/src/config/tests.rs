@@ -1,6 +1,9 @@
 //! The contract's file, a table of broken ones with what is said about each, overrides, production's refusals.
 
-use std::{collections::HashMap, fmt::Write as _, path::Path, time::Duration};
+mod becoming;
+mod files;
+
+use std::{collections::HashMap, fmt::Write as _, time::Duration};
 
 use passerby_core::{
     id::{ClientNo, TenantNo},
@@ -222,7 +225,7 @@ fn what_is_said_about_broken_files() {
         ),
         (
             with("nmae = \"x\""),
-            "f.toml:4:1: tenants.nmae: unknown key; expected one of id, name, issuer, default_audience, limits, keys, resource_servers, clients, api_keys, guests, tokens; did you mean \"name\"?",
+            "f.toml:4:1: tenants.nmae: unknown key; expected one of id, name, issuer, default_audience, limits, sign_in, merge, events, mail, keys, resource_servers, clients, api_keys, guests, tokens; did you mean \"name\"?",
         ),
         (
             with("[dialects.auth1]\nenabled = true"),
@@ -404,7 +407,7 @@ fn what_is_said_about_broken_files() {
             with(
                 "[[tenants.api_keys]]\nname = \"a\"\nkey = \"0123456789abcdef0123456789abcdef\"\nscopes = [\"users:red\"]\nexpires_at = 2030-01-31",
             ),
-            "f.toml:7:11: tenants.api_keys.scopes: expected one of users:read, users:write, sessions:write, keys:read, keys:write, epochs:read, tokens:introspect, found \"users:red\"\nf.toml:8:14: tenants.api_keys.expires_at: expected a date and time such as 2030-01-31T00:00:00Z, found a date",
+            "f.toml:7:11: tenants.api_keys.scopes: expected one of users:read, users:write, sessions:write, keys:read, keys:write, epochs:read, tokens:introspect, templates:read, templates:write, events:read, events:write, transfers:read, transfers:write, found \"users:red\"\nf.toml:8:14: tenants.api_keys.expires_at: expected a date and time such as 2030-01-31T00:00:00Z, found a date",
         ),
         (
             with("default_audience = \"https://api\""),
@@ -456,6 +459,11 @@ fn every_key_is_documented() {
         "[tenants.guests]",
         "[tenants.tokens]",
         "[tenants.limits]",
+        "[tenants.sign_in]",
+        "[tenants.merge]",
+        "[[tenants.merge.policies]]",
+        "[tenants.events]",
+        "[tenants.mail]",
         "[[tenants.keys]]",
         "[[tenants.resource_servers]]",
         "[[tenants.clients]]",
@@ -465,6 +473,9 @@ fn every_key_is_documented() {
         "[dialects.authgear]",
         "[dialects.descope]",
         "[console]",
+        "[mail]",
+        "[sms]",
+        "[passwords]",
     ] {
         let text =
             if section.is_empty() { format!("zzz = 1\n{}", with("")) } else { with(&format!("{section}\nzzz = 1")) };
@@ -472,11 +483,9 @@ fn every_key_is_documented() {
         let line =
             said.lines().find(|line| line.contains("zzz: unknown key")).unwrap_or_else(|| panic!("{section}: {said}"));
         let keys = line.split("expected one of ").nth(1).unwrap().split(';').next().unwrap();
-        for key in keys.split(", ").filter(|key| !["tenants", "dialects", "console"].contains(key)) {
-            assert!(
-                documentation.contains(&format!("`{key}`")) || documentation.contains(&format!("{key} = ")),
-                "{section} {key}"
-            );
+        for key in keys.split(", ") {
+            let ways = [format!("`{key}`"), format!("{key} = "), format!("[{key}]"), format!("[{key}.")];
+            assert!(ways.iter().any(|way| documentation.contains(way)), "{section} {key}");
         }
     }
 }
@@ -565,46 +574,6 @@ fn secrets_are_not_in_debug_output() {
     let config = Config::parse("f.toml", &contract(), &Overrides::default()).unwrap();
     let text = format!("{config:?}{:?}", config.settings(&numbers(&config)));
     assert!(!text.contains("0123456789") && !text.contains("horse") && !text.contains("managementkey"));
-}
-
-#[test]
-fn files_that_are_named_are_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("passerby.toml");
-    let load = |text: &str| {
-        std::fs::write(&path, text).unwrap();
-        Config::load(Some(&path), &Overrides::default()).map_err(|e| e.to_string())
-    };
-    assert_eq!(load(&contract()).unwrap().file.as_deref(), Some(path.as_path()));
-    let missing = folder.path().join("missing").display().to_string();
-    let e = load(&format!(
-        "master_key_file = \"{missing}\"\ntls = {{ certificate = \"{missing}\", key = \"{missing}\" }}\n{}",
-        contract()
-    ))
-    .unwrap_err();
-    assert!(
-        e.contains(":1:19: master_key_file: ")
-            && e.contains(":2:23: tls.certificate: ")
-            && e.contains("cannot be read"),
-        "{e}"
-    );
-
-    let keys = folder.path().join("keys.json");
-    let client = format!("[[tenants.clients]]\nid = \"m\"\ntype = \"machine\"\njwks_file = \"{}\"\n", keys.display());
-    std::fs::write(&keys, "{\"keys\":[{\"kty\":\"oct\",\"k\":\"AAAA\"}]}").unwrap();
-    assert!(load(&with(&client)).unwrap_err().contains("expected public keys only"));
-    let public =
-        r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"1","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
-    std::fs::write(&keys, public).unwrap();
-    let config = load(&with(&client)).unwrap();
-    let settings = config.settings(&numbers(&config));
-    assert!(settings.clients["m"].1.confidential() && !settings.clients["m"].1.first_party);
-
-    let e = Config::load(Some(Path::new("no/such/file.toml")), &Overrides::default()).unwrap_err().to_string();
-    assert!(e.starts_with("no/such/file.toml: cannot be read: "), "{e}");
-    std::fs::write(&path, b"dev = true\n# \xff").unwrap();
-    let e = Config::load(Some(&path), &Overrides::default()).unwrap_err().to_string();
-    assert!(e.ends_with(":2: is not UTF-8 text"), "{e}");
 }
 
 proptest! {

@@ -8,7 +8,9 @@ use super::{
     At, Secret,
     client::path,
     dialects, kind,
+    mail::{self, MailSettings, SmsSettings},
     read::{Fault, Section},
+    sign_in::{self, PasswordSettings},
     tenant,
 };
 
@@ -69,6 +71,9 @@ pub(super) struct Top {
     pub(super) tenants: Vec<super::TenantSettings>,
     pub(super) dialects: super::DialectSettings,
     pub(super) console: Option<ConsoleSettings>,
+    pub(super) mail: Option<MailSettings>,
+    pub(super) sms: Option<SmsSettings>,
+    pub(super) passwords: PasswordSettings,
 }
 
 pub(super) fn read(s: &mut Section<'_, '_>) -> Top {
@@ -94,6 +99,9 @@ pub(super) fn read(s: &mut Section<'_, '_>) -> Top {
         tenants: s.tables("tenants", tenant::read).unwrap_or_default(),
         dialects: s.table("dialects", dialects::read).unwrap_or_default(),
         console: s.table("console", console),
+        mail: s.table("mail", mail::read),
+        sms: s.table("sms", mail::sms),
+        passwords: s.table("passwords", sign_in::passwords).unwrap_or_default(),
     };
     if top.tenants.is_empty() {
         s.miss("tenants", "at least one [[tenants]] with its id and clients");

@@ -8,8 +8,9 @@ use http_body_util::BodyExt;
 use passerby::config::{Config, Given, Overrides, Secret};
 use passerby_core::{
     Passerby, Ports, Timestamp,
+    port::Post,
     secret::MasterKey,
-    testing::{ManualClock, SeededRandom},
+    testing::{ManualClock, Pigeonhole, SeededRandom, quick_passwords},
 };
 use serde_json::Value;
 use tower::ServiceExt;
@@ -59,6 +60,7 @@ pub struct TestApp {
     door: axum::Router,
     folder: Arc<Place>,
     seed: u64,
+    post: Option<Arc<Pigeonhole>>,
 }
 
 impl TestApp {
@@ -69,6 +71,16 @@ impl TestApp {
 
     /// The contract's configuration, changed.
     pub async fn with(engine: Engine, change: impl FnOnce(String) -> String) -> Self {
+        Self::begin(engine, change, None).await
+    }
+
+    /// The same with a post that keeps what it is given, instead of the way out.
+    pub async fn with_post(engine: Engine, change: impl FnOnce(String) -> String) -> (Self, Arc<Pigeonhole>) {
+        let post = Arc::new(Pigeonhole::default());
+        (Self::begin(engine, change, Some(post.clone())).await, post)
+    }
+
+    async fn begin(engine: Engine, change: impl FnOnce(String) -> String, post: Option<Arc<Pigeonhole>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (database, postgres) = match engine {
             Engine::Sqlite => (format!("sqlite:{}", folder.path().join("p.db").display()), None),
@@ -79,7 +91,8 @@ impl TestApp {
         };
         let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(START)));
         let place = Arc::new(Place { folder, _postgres: postgres });
-        Self::open(change(contract()), database, clock, place, 1).await
+        let options = passerby_store::OpenOptions::default();
+        Self::open_all(change(contract()), database, clock, place, 1, options, post).await
     }
 
     /// On a disk with room for so many pages of 4 KiB.
@@ -104,22 +117,46 @@ impl TestApp {
         seed: u64,
         options: passerby_store::OpenOptions,
     ) -> Self {
+        Self::open_all(config, database, clock, folder, seed, options, None).await
+    }
+
+    async fn open_all(
+        config: String,
+        database: String,
+        clock: Arc<ManualClock>,
+        folder: Arc<Place>,
+        seed: u64,
+        options: passerby_store::OpenOptions,
+        post: Option<Arc<Pigeonhole>>,
+    ) -> Self {
         let given = Given { value: Secret::new(database.clone()), from: "--database" };
         let file = folder.folder.path().join("test.toml");
         std::fs::write(&file, &config).unwrap();
         let overrides = Overrides { database: Some(given), ..Overrides::default() };
         let loaded = Config::load(Some(&file), &overrides).unwrap_or_else(|e| panic!("{e}"));
         let store = passerby_store::open(&database, &options).await.unwrap();
-        let ports = Ports { store, clock: clock.clone(), random: Arc::new(SeededRandom::new(seed)) };
+        let way_out: Arc<dyn Post> = match &post {
+            Some(post) => post.clone(),
+            None => Arc::new(passerby::post::Outbound::new(&loaded).unwrap()),
+        };
+        let ports = Ports {
+            store,
+            clock: clock.clone(),
+            random: Arc::new(SeededRandom::new(seed)),
+            post: way_out,
+            passwords: quick_passwords(),
+        };
         let app = passerby::wiring::build(&loaded, ports, &MasterKey::new([7; 32])).await.unwrap();
         let (core, door) = (app.core, app.door.into_router());
-        Self { clock, core, database, config, door, folder, seed }
+        Self { clock, core, database, config, door, folder, seed, post }
     }
 
     /// Stops and starts again on the same database, as after a deploy.
     pub async fn restart(self) -> Self {
         self.core.stop().await;
-        Self::open(self.config, self.database, self.clock, self.folder, self.seed + 1).await
+        let options = passerby_store::OpenOptions::default();
+        let seed = self.seed + 1;
+        Self::open_all(self.config, self.database, self.clock, self.folder, seed, options, self.post).await
     }
 
     /// The same with another configuration, from the next restart on.
@@ -130,8 +167,10 @@ impl TestApp {
 
     /// Another process on the same database.
     pub async fn replica(&self) -> Self {
-        Self::open(self.config.clone(), self.database.clone(), self.clock.clone(), self.folder.clone(), self.seed + 100)
-            .await
+        let (config, database, options) =
+            (self.config.clone(), self.database.clone(), passerby_store::OpenOptions::default());
+        let (clock, folder, post) = (self.clock.clone(), self.folder.clone(), self.post.clone());
+        Self::open_all(config, database, clock, folder, self.seed + 100, options, post).await
     }
 
     /// The same, its clock off by so many milliseconds; that clock moves only by hand.

@@ -7,6 +7,7 @@ use passerby_jose::{b64, sha256};
 use serde_json::{Value, json};
 
 use crate::{
+    accounts,
     app::{Call, Engine, Guest, TestApp, claims},
     keys::DeviceKey,
 };
@@ -65,6 +66,15 @@ pub enum Kind {
     EpochCursor,
     UsersCursor,
     KeysCursor,
+    /// The code of a claim; beside it the claim.
+    ClaimCode,
+    /// The token of the link that proves a claim.
+    ClaimLink,
+    /// The token of the link that sets a password.
+    PasswordLink,
+    MergeTicket,
+    /// A merge's.
+    Receipt,
     // names, which are no secrets and open nothing
     UserId,
     ChosenId,
@@ -74,10 +84,14 @@ pub enum Kind {
     ApiKeyId,
     ApiKeyPrefix,
     CheckDigits,
+    /// A claim; beside it its code.
+    ClaimId,
+    /// A merge; the guest is its account.
+    TransferId,
 }
 
 impl Kind {
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 44] = [
         Self::Access,
         Self::BoundAccess,
         Self::FloatingAccess,
@@ -107,6 +121,11 @@ impl Kind {
         Self::EpochCursor,
         Self::UsersCursor,
         Self::KeysCursor,
+        Self::ClaimCode,
+        Self::ClaimLink,
+        Self::PasswordLink,
+        Self::MergeTicket,
+        Self::Receipt,
         Self::UserId,
         Self::ChosenId,
         Self::SessionId,
@@ -115,6 +134,8 @@ impl Kind {
         Self::ApiKeyId,
         Self::ApiKeyPrefix,
         Self::CheckDigits,
+        Self::ClaimId,
+        Self::TransferId,
     ];
 
     /// A client that the kind was made for.
@@ -151,6 +172,8 @@ pub struct Mint {
     pub loose: Guest,
     /// One whose tokens are bound to a key.
     pub bound: Guest,
+    /// A regular user, of the client `demo-spa`.
+    pub account: Guest,
     _folder: tempfile::TempDir,
     made: AtomicU32,
 }
@@ -183,7 +206,8 @@ impl Mint {
         let loose = app.guest().await;
         let bind = json!({"client_id": "demo-spa", "bind_tokens": true});
         let bound = Guest::of(&DeviceKey::new().post(&app, "/v1/guests", &bind).send().await.expect(201).json());
-        Self { app, signer, loose, bound, _folder: folder, made: AtomicU32::new(0) }
+        let account = accounts::account(&app, "account@example.com", &json!({})).await;
+        Self { app, signer, loose, bound, account, _folder: folder, made: AtomicU32::new(0) }
     }
 
     pub fn next(&self) -> u32 {
@@ -320,6 +344,44 @@ impl Mint {
                         _ => "prefix",
                     }],
                 )
+            }
+            Kind::ClaimCode | Kind::ClaimId | Kind::ClaimLink => {
+                let email = format!("claim{}@example.com", self.next());
+                let claim = accounts::claim(app, &made.guest, &json!({"email": email})).await;
+                let code = accounts::code(app, &email).await;
+                match kind {
+                    Kind::ClaimLink => accounts::token(&accounts::link(app, &email).await),
+                    Kind::ClaimCode => {
+                        made.beside = claim;
+                        code
+                    }
+                    _ => {
+                        made.beside = code;
+                        claim
+                    }
+                }
+            }
+            Kind::PasswordLink => {
+                let email = format!("link{}@example.com", self.next());
+                made.guest = accounts::account(app, &email, &json!({})).await;
+                let body = json!({"client_id": "demo-spa", "email": email});
+                // newer than the letter with the code
+                app.advance(std::time::Duration::from_millis(1));
+                app.post("/v1/password/forgot", &body).send().await.expect(202);
+                accounts::token(&accounts::link(app, &email).await)
+            }
+            Kind::MergeTicket | Kind::Receipt | Kind::TransferId => {
+                let email = format!("merge{}@example.com", self.next());
+                let account = accounts::account(app, &email, &json!({})).await;
+                let call = accounts::enter(app, &email, accounts::PASSWORD).bearer(&made.guest.access);
+                let ticket = text(&call.send().await.expect(200).json()["merge_ticket"]);
+                if kind == Kind::MergeTicket {
+                    return ticket;
+                }
+                let call = app.post("/v1/me/merge", &json!({"merge_ticket": ticket})).bearer(&made.guest.access);
+                let merged = call.send().await.expect(200).json();
+                made.guest = account;
+                text(if kind == Kind::Receipt { &merged["receipt"] } else { &merged["transfer"]["id"] })
             }
             Kind::EpochCursor => text(&self.root("GET", "/v1/epochs").send().await.expect(200).json()["cursor"]),
             Kind::UsersCursor => {

@@ -10,11 +10,12 @@ use crate::{
     credentials::{Kind, Made, Mint, increment},
     loot::written,
     matrix_places::{Place, Refusal, table},
+    oauth_becoming::CLAIM,
     on_both,
 };
 
 /// Kinds that no place of the table takes: what is looked at elsewhere, or opens nothing at all.
-const NOWHERE: [Kind; 7] = [
+const NOWHERE: [Kind; 9] = [
     Kind::CreationKey,
     Kind::OperationKey,
     Kind::FloatingState,
@@ -23,6 +24,9 @@ const NOWHERE: [Kind; 7] = [
     Kind::CheckDigits,
     // spent at the authorization endpoint, which is not there yet
     Kind::TransferTicket,
+    Kind::Receipt,
+    // a wrong one is counted, so that it has a test of its own
+    Kind::ClaimCode,
 ];
 
 fn is(answer: &Answer, refusal: Refusal) -> bool {
@@ -33,6 +37,7 @@ fn is(answer: &Answer, refusal: Refusal) -> bool {
         Refusal::OAuth(expected, error) => status == expected && body()["error"] == error,
         Refusal::Inactive => status == 200 && body() == json!({"active": false}),
         Refusal::Ignored => status == 200 && answer.body.is_empty(),
+        Refusal::Page(expected) => status == expected && answer.header("content-type").starts_with("text/html"),
     }
 }
 
@@ -168,6 +173,27 @@ on_both! {
             let take = |id: &str| mint.app.post("/v1/guests/recover", &body(id)).peer(&mint.address()).send();
             take(&other.text).await.refused(409, "recovery_pending");
             take(&asked.text).await.expect(202);
+        }
+    }
+
+    async fn line_09_nothing_else_is_a_code(engine) {
+        let mint = Mint::new(engine).await;
+        for kind in Kind::ALL {
+            let (other, claimed) = (mint.make(kind).await, mint.make(Kind::ClaimId).await);
+            let path = format!("/v1/me/identifiers/{}/verify", claimed.text);
+            let prove = |code: &str| mint.app.post(&path, &json!({"code": code})).bearer(&claimed.guest.access).send();
+            let grant = |code: &str| {
+                let form = [("grant_type", CLAIM), ("client_id", "demo-spa"), ("subject_token", &claimed.guest.access), ("claim", &claimed.text), ("code", code)];
+                mint.app.call("POST", "/oauth2/token").form(&form).send()
+            };
+            // another claim's code is one of a million: the two may be the same
+            if other.text != claimed.beside {
+                let refused = prove(&other.text).await;
+                assert!(is(&refused, Refusal::Problem(400, "invalid_code")), "{kind:?}: {}", refused.text());
+                let refused = grant(&other.text).await;
+                assert!(is(&refused, Refusal::OAuth(400, "invalid_grant")), "{kind:?}: {}", refused.text());
+            }
+            prove(&claimed.beside).await.expect(200);
         }
     }
 

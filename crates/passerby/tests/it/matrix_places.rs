@@ -21,6 +21,8 @@ pub enum Refusal {
     Inactive,
     /// Revocation: 200, as for any text, and nothing is done.
     Ignored,
+    /// A page for people.
+    Page(u16),
 }
 
 use Refusal::{Ignored, Inactive, OAuth, Problem};
@@ -54,7 +56,7 @@ pub type Target = (&'static str, &'static str, Value, u16);
 /// What a guest's access token opens.
 pub fn own() -> Vec<Target> {
     let none = Value::Null;
-    vec![
+    let mut all = vec![
         ("GET", "/v1/me", none.clone(), 200),
         ("PATCH", "/v1/me/data", json!({"a": 1}), 200),
         ("POST", "/v1/me/data/operations", increment(), 200),
@@ -75,13 +77,15 @@ pub fn own() -> Vec<Target> {
         ("DELETE", "/v1/me/recovery", none.clone(), 204),
         ("POST", "/v1/logout", json!({}), 204),
         ("DELETE", "/v1/me", none, 204),
-    ]
+    ];
+    all.extend(crate::matrix_accounts::own());
+    all
 }
 
 /// What an API key opens.
 fn managed() -> Vec<Target> {
     let none = Value::Null;
-    vec![
+    let mut all = vec![
         ("GET", "/v1/users", none.clone(), 200),
         ("POST", "/v1/users", json!({}), 201),
         ("GET", "/v1/users/018f2d5e-0000-7abc-8def-0123456789ab", none.clone(), 404),
@@ -99,7 +103,9 @@ fn managed() -> Vec<Target> {
         ("DELETE", "/v1/api-keys/018f2d5e-0000-7abc-8def-0123456789ab", none.clone(), 404),
         ("POST", "/v1/api-keys/018f2d5e-0000-7abc-8def-0123456789ab/rotate", none.clone(), 404),
         ("GET", "/v1/epochs", none, 200),
-    ]
+    ];
+    all.extend(crate::matrix_accounts::managed());
+    all
 }
 
 pub fn call(mint: &Mint, (method, path, body, _): &Target, query: &str) -> Call {
@@ -112,7 +118,7 @@ pub fn call(mint: &Mint, (method, path, body, _): &Target, query: &str) -> Call 
     }
 }
 
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     text.bytes().fold(String::new(), |all, b| all + &format!("%{b:02x}"))
 }
 
@@ -129,10 +135,10 @@ fn root(_: &Mint, _: &Made) -> String {
 }
 
 #[derive(Default)]
-struct Table(Vec<Place>);
+pub struct Table(Vec<Place>);
 
 impl Table {
-    fn put(
+    pub fn put(
         &mut self,
         name: impl Into<String>,
         right: &'static [Kind],
@@ -184,7 +190,7 @@ impl Table {
     }
 
     /// A member of a body, beside others; a `client_id` that is missing there is the one of the thing itself.
-    fn member(
+    pub fn member(
         &mut self,
         path: &'static str,
         body: &Value,
@@ -215,7 +221,7 @@ impl Table {
     }
 
     /// In a path or a query, by somebody who may.
-    fn named(
+    pub fn named(
         &mut self,
         (method, path): (&'static str, &'static str),
         right: &'static [Kind],
@@ -288,13 +294,15 @@ fn sessions(table: &mut Table) {
         &[(BoundRefresh, Problem(400, "invalid_dpop_proof"))];
     table.member_proven("/v1/refresh", &json!({}), "refresh_token", &[Refresh, BoundRefresh], wrong);
     let (grant, wrong) = (json!({"grant_type": "refresh_token"}), OAuth(400, "invalid_grant"));
-    table.member("/oauth2/token", &grant, "refresh_token", &[Refresh], 200, wrong).but =
-        &[(BoundRefresh, OAuth(400, "invalid_dpop_proof"))];
-    table.member_proven("/oauth2/token", &grant, "refresh_token", &[Refresh, BoundRefresh], wrong);
+    // a session token too: what a plain library keeps of a floating guest
+    let renewing = &[Refresh, Session, SignedSession, FloatingSession];
+    table.member("/oauth2/token", &grant, "refresh_token", renewing, 200, wrong).but =
+        &[(BoundRefresh, OAuth(400, "invalid_dpop_proof")), (BoundSession, OAuth(400, "invalid_dpop_proof"))];
+    let renewing = &[Refresh, BoundRefresh, Session, SignedSession, FloatingSession, BoundSession];
+    table.member_proven("/oauth2/token", &grant, "refresh_token", renewing, wrong);
     for (grant, name) in [
         ("authorization_code", "code"),
         ("password", "password"),
-        ("urn:ietf:params:oauth:grant-type:token-exchange", "subject_token"),
         ("urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion"),
         ("urn:ietf:params:oauth:grant-type:device_code", "device_code"),
     ] {
@@ -456,5 +464,6 @@ pub fn table() -> Vec<Place> {
     clients(&mut table);
     operators(&mut table);
     codes_and_names(&mut table);
+    crate::matrix_accounts::places(&mut table);
     table.0
 }

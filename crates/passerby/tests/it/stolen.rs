@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Kinds that are secrets: whoever holds one gets in, or further than without.
-const SECRETS: [Kind; 21] = [
+const SECRETS: [Kind; 24] = [
     Kind::Access,
     Kind::BoundAccess,
     Kind::FloatingAccess,
@@ -43,6 +43,9 @@ const SECRETS: [Kind; 21] = [
     Kind::CreationKey,
     Kind::OperationKey,
     Kind::Proof,
+    Kind::ClaimLink,
+    Kind::PasswordLink,
+    Kind::MergeTicket,
 ];
 
 /// One place of each sort at which a secret opens something.

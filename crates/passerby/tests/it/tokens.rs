@@ -178,6 +178,8 @@ async fn another_master_key_is_refused() {
         store,
         clock: app.clock.clone(),
         random: std::sync::Arc::new(passerby_core::testing::SeededRandom::new(9)),
+        post: std::sync::Arc::new(passerby_core::testing::Pigeonhole::default()),
+        passwords: passerby_core::testing::quick_passwords(),
     };
     let settings = passerby_core::settings::Settings {
         dev: true,

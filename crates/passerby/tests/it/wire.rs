@@ -7,7 +7,7 @@ use crate::{
     keys::DeviceKey,
 };
 
-fn shape(answer: &Answer) -> Value {
+pub fn shape(answer: &Answer) -> Value {
     let headers: std::collections::BTreeMap<_, _> = answer
         .headers
         .iter()
@@ -37,6 +37,8 @@ fn cut(value: Value) -> Value {
                     "access_token"
                         | "refresh_token"
                         | "session_token"
+                        | "merge_ticket"
+                        | "receipt"
                         | "anon_transfer_token"
                         | "jti"
                         | "x"
@@ -119,7 +121,7 @@ async fn the_native_wire() {
 }
 
 /// What is drawn from the system's randomness, beside tokens.
-fn cut_more(mut value: Value) -> Value {
+pub fn cut_more(mut value: Value) -> Value {
     const DRAWN: [&str; 9] =
         ["code", "qr", "check", "key", "prefix", "recovery_code", "thumbprint", "url", "dpop-nonce"];
     match &mut value {

@@ -4,10 +4,10 @@
 
 import { createHash, createPublicKey, randomBytes, randomUUID, verify } from 'node:crypto';
 
-const MINUTE = 60_000;
+export const MINUTE = 60_000;
 const DAY = 24 * 60 * MINUTE;
 
-const text = (bytes = 24) => randomBytes(bytes).toString('base64url');
+export const text = (bytes = 24) => randomBytes(bytes).toString('base64url');
 const sha256 = (value) => createHash('sha256').update(value).digest('base64url');
 
 /** A refusal. */
@@ -18,7 +18,7 @@ class Refused extends Error {
   }
 }
 
-const refuse = (status, code, more) => {
+export const refuse = (status, code, more) => {
   throw new Refused(status, code, more);
 };
 
@@ -66,6 +66,8 @@ export class Server {
   cookies = new Map();
   /** Ids of guests that were erased. */
   ended = new Set();
+  /** Value → session; where a test hands one out. */
+  sessionTokens = new Map();
   /** Milliseconds. */
   accessLife = 15 * MINUTE;
   sessionLife = 30 * DAY;
@@ -127,7 +129,7 @@ export class Server {
       entry.body = written ? JSON.parse(written) : undefined;
       const context = { method, url, body: entry.body ?? {}, written, headers, jar, out };
       if (proof) context.jkt = this.#prove(proof, context);
-      [status, content] = this.#route(context);
+      [status, content] = this.route(context);
     } catch (refused) {
       if (!(refused instanceof Refused)) throw refused;
       status = refused.status;
@@ -177,7 +179,7 @@ export class Server {
     return jkt;
   }
 
-  #route(context) {
+  route(context) {
     const { method, url, body } = context;
     switch (`${method} ${url.pathname}`) {
       case 'POST /v1/guests':
@@ -189,11 +191,11 @@ export class Server {
       case 'POST /v1/guests/recover':
         return this.#recover(context);
     }
-    const session = this.#session(context);
+    const session = this.caller(context);
     const user = this.users.get(session.user);
     switch (`${method} ${url.pathname}`) {
       case 'GET /v1/me':
-        return [200, this.#view(user)];
+        return [200, this.view(user)];
       case 'DELETE /v1/me':
         this.erase(user.id);
         return [204];
@@ -292,11 +294,11 @@ export class Server {
   // ---- guests and tokens
   // ----------------------------------------------------------------------------------------------
 
-  #view({ id, data, version, created }) {
+  view({ id, kind = 'anonymous', data, version, created }) {
     const created_at = new Date(created).toISOString();
     return {
       id,
-      kind: 'anonymous',
+      kind,
       data,
       version,
       created_at,
@@ -316,7 +318,7 @@ export class Server {
     const byCookie = body.session_type === 'cookie';
     if (byCookie && body.bind_tokens) refuse(400, 'invalid_value', { field: '/bind_tokens' });
     if (body.bind_tokens && !jkt) refuse(400, 'invalid_dpop_proof', { field: 'DPoP' });
-    const presented = this.#cookieSession(jar);
+    const presented = this.sessionTokens.get(body.session_token) ?? this.#cookieSession(jar);
     const idempotent = headers.get('Idempotency-Key');
     let user;
     if (jkt && this.keys.has(jkt)) {
@@ -328,6 +330,8 @@ export class Server {
       if (made.written !== written) refuse(422, 'idempotency_mismatch');
       user = this.users.get(made.id);
     } else if (body.create === false) refuse(409, 'guest_ended');
+    if (user?.kind === 'regular') refuse(409, 'not_a_guest');
+    if (user?.merged) refuse(409, 'guest_merged');
     const created = !user;
     if (created) {
       user = { id: randomUUID(), data: body.data ?? {}, version: 1, created: this.now(), entry: body.entry };
@@ -337,13 +341,13 @@ export class Server {
     }
     if (jkt) this.keys.set(jkt, user.id);
     const living = [...this.sessions.values()].find(
-      (session) => session.user === user.id && (jkt ? session.jkt === jkt : !session.jkt) && this.#lives(session),
+      (session) => session.user === user.id && (jkt ? session.jkt === jkt : !session.jkt) && this.lives(session),
     );
-    const session = living ?? this.#open(user, jkt, !!body.bind_tokens);
-    return [created ? 201 : 200, { created, ...this.#tokens(session, context) }];
+    const session = living ?? this.open(user, jkt, !!body.bind_tokens);
+    return [created ? 201 : 200, { created, ...this.tokens(session, context) }];
   }
 
-  #open(user, jkt, bound) {
+  open(user, jkt, bound) {
     const session = {
       id: randomUUID(),
       user: user.id,
@@ -357,14 +361,14 @@ export class Server {
     return session;
   }
 
-  #lives(session) {
+  lives(session) {
     return !!session && !session.ended && session.end > this.now();
   }
 
-  #tokens(session, { body, jar }) {
+  tokens(session, { body, jar }) {
     const user = this.users.get(session.user);
     const expires_at = new Date(session.end).toISOString();
-    const shown = { user: this.#view(user), session: { id: session.id, idle_expires_at: expires_at, expires_at } };
+    const shown = { user: this.view(user), session: { id: session.id, idle_expires_at: expires_at, expires_at } };
     if (body.session_type === 'cookie') {
       const value = text();
       this.cookies.set(value, session.id);
@@ -392,27 +396,32 @@ export class Server {
     const { body, jkt } = context;
     this.#client(body);
     const { session, generation } = this.refreshTokens.get(body.refresh_token) ?? refuse(401, 'invalid_refresh_token');
-    if (!this.#lives(session)) refuse(401, 'session_ended');
+    if (!this.lives(session)) refuse(401, 'session_ended');
     if (session.bound && session.jkt !== jkt) refuse(400, 'invalid_dpop_proof');
+    if (body.bind_tokens && !session.bound) {
+      if ((this.keys.get(jkt) ?? session.user) !== session.user) refuse(409, 'device_key_taken');
+      this.keys.set(jkt, session.user);
+      Object.assign(session, { jkt, bound: true });
+    }
     if (generation === session.generation) session.generation += 1;
     else if (generation !== session.generation - 1) {
       session.ended = true;
       refuse(401, 'session_ended');
     }
-    return [200, { created: false, ...this.#tokens(session, context) }];
+    return [200, { created: false, ...this.tokens(session, context) }];
   }
 
   #cookieSession(jar) {
     const session = this.sessions.get(this.cookies.get(jar.get('passerby_session')));
-    return this.#lives(session) ? session : undefined;
+    return this.lives(session) ? session : undefined;
   }
 
-  #session({ headers, jkt, jar }) {
+  caller({ headers, jkt, jar }) {
     const [scheme, value] = (headers.get('Authorization') ?? '').split(' ');
     if (!value) return this.#cookieSession(jar) ?? refuse(401, 'unauthenticated');
     const token = this.accessTokens.get(value) ?? refuse(401, 'invalid_token');
     if (token.end <= this.now()) refuse(401, 'token_expired');
-    if (!this.#lives(token.session)) refuse(401, 'session_ended');
+    if (!this.lives(token.session)) refuse(401, 'session_ended');
     if (scheme !== (token.session.bound ? 'DPoP' : 'Bearer')) refuse(401, 'invalid_token');
     if (token.session.bound && token.session.jkt !== jkt) refuse(401, 'invalid_token');
     if (token.audience !== this.origin) refuse(401, 'invalid_token');
@@ -464,7 +473,7 @@ export class Server {
       this.keys.delete(offer.session.jkt);
     }
     if (jkt) this.keys.set(jkt, offer.user.id);
-    return [200, { created: false, ...this.#tokens(this.#open(offer.user, jkt, !!body.bind_tokens), context) }];
+    return [200, { created: false, ...this.tokens(this.open(offer.user, jkt, !!body.bind_tokens), context) }];
   }
 
   #recover(context) {
@@ -473,7 +482,7 @@ export class Server {
     const user =
       [...this.users.values()].find((other) => other.recovery && other.recovery === body.code) ??
       refuse(400, 'invalid_code', { field: '/code' });
-    const alive = [...this.sessions.values()].some((session) => session.user === user.id && this.#lives(session));
+    const alive = [...this.sessions.values()].some((session) => session.user === user.id && this.lives(session));
     let pending = this.recoveries.get(user.id);
     if (pending && pending.asker !== jkt) refuse(409, 'recovery_pending');
     if (!pending && this.recoveryWait && alive) {
@@ -496,7 +505,7 @@ export class Server {
       200,
       {
         created: false,
-        ...this.#tokens(this.#open(user, jkt, !!body.bind_tokens), context),
+        ...this.tokens(this.open(user, jkt, !!body.bind_tokens), context),
         recovery_code: user.recovery,
       },
     ];

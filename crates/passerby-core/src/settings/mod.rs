@@ -1,6 +1,9 @@
 //! Typed settings and their cascade: an immutable snapshot that cannot be invalid. The program builds it from its
 //! configuration; the core only reads it.
 
+mod api_key;
+mod becoming;
+
 use std::{
     collections::{HashMap, HashSet},
     fmt,
@@ -8,6 +11,9 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use api_key::covers;
+pub use api_key::{ApiKey, ApiScope, Grants, Permission};
+pub use becoming::{EventRules, MergeRules, SignIn, SignInMethod, TenantMail};
 use passerby_jose::Algorithm;
 use uuid::Uuid;
 
@@ -152,6 +158,8 @@ pub struct Client {
     pub audiences: HashSet<Box<str>>,
     /// The cascade's outcome for it.
     pub rules: Rules,
+    /// How guests that come by it become part of accounts: its own policies, or the tenant's.
+    pub merge: Arc<MergeRules>,
     /// `client_id` as a JSON string, made once.
     pub id_json: Box<str>,
 }
@@ -209,6 +217,14 @@ pub struct RateLimits {
     pub creations_per_address: Option<Rate>,
     /// Creations for one client.
     pub creations_per_client: Option<Rate>,
+    /// Tries to sign in from one address.
+    pub sign_ins_per_address: Option<Rate>,
+    /// Tries to sign in to one account, or to what would be one.
+    pub sign_ins_per_account: Option<Rate>,
+    /// Messages that one address has sent.
+    pub messages_per_address: Option<Rate>,
+    /// Messages to one recipient.
+    pub messages_per_recipient: Option<Rate>,
 }
 
 /// The dress of the Auth0 dialect.
@@ -257,6 +273,14 @@ pub struct Tenant {
     pub keys: Vec<DeclaredKey>,
     /// APIs by identifier.
     pub resource_servers: HashMap<Box<str>, ResourceServer>,
+    /// How people sign in.
+    pub sign_in: SignIn,
+    /// How guests become part of accounts, where a client says nothing.
+    pub merge: Arc<MergeRules>,
+    /// What is written into the event log.
+    pub events: EventRules,
+    /// What messages say of the application.
+    pub mail: TenantMail,
     /// Limits by rate.
     pub limits: RateLimits,
     /// Limits of profile data.
@@ -279,6 +303,11 @@ impl Tenant {
         self.clients_by_no.get(&client).map_or(&self.rules, |c| &c.rules)
     }
 
+    /// The rules of merging of a client by number; those of the tenant when it is no longer declared.
+    pub fn merge_of(&self, client: ClientNo) -> &Arc<MergeRules> {
+        self.clients_by_no.get(&client).map_or(&self.merge, |c| &c.merge)
+    }
+
     /// The longest that a floating token may live: the longest lifetime of any client's sessions, and not less than
     /// 400 days, since tokens may be about from before a lifetime was lowered.
     pub fn longest_lifetime(&self) -> Duration {
@@ -288,101 +317,6 @@ impl Tenant {
     /// `client_id` of a number; empty when it is no longer declared.
     pub fn client_id(&self, client: ClientNo) -> &str {
         self.clients_by_no.get(&client).map_or("", |c| &c.id)
-    }
-}
-
-/// A path, itself and what lies below it, with methods.
-pub type Permission = (Box<str>, Vec<Box<str>>);
-
-/// Whether a permission's path covers a path: it is that one, or lies above it.
-pub(crate) fn covers(permission: &str, path: &str) -> bool {
-    path.strip_prefix(permission).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// What an API key may do.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Grants {
-    /// Paths with their methods.
-    pub permissions: Option<Vec<Permission>>,
-    /// Native scopes.
-    pub scopes: Option<Vec<ApiScope>>,
-}
-
-/// A native scope of API keys: each call of the management API says which one it needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ApiScope {
-    /// Read users, their sessions and profiles.
-    UsersRead,
-    /// Make, change and delete users; hold them.
-    UsersWrite,
-    /// End sessions.
-    SessionsWrite,
-    /// List API keys.
-    KeysRead,
-    /// Make, change, rotate and remove API keys.
-    KeysWrite,
-    /// Follow raised epochs.
-    EpochsRead,
-    /// Introspect tokens.
-    TokensIntrospect,
-}
-
-impl ApiScope {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::UsersRead,
-        Self::UsersWrite,
-        Self::SessionsWrite,
-        Self::KeysRead,
-        Self::KeysWrite,
-        Self::EpochsRead,
-        Self::TokensIntrospect,
-    ];
-
-    /// The word of the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::UsersRead => "users:read",
-            Self::UsersWrite => "users:write",
-            Self::SessionsWrite => "sessions:write",
-            Self::KeysRead => "keys:read",
-            Self::KeysWrite => "keys:write",
-            Self::EpochsRead => "epochs:read",
-            Self::TokensIntrospect => "tokens:introspect",
-        }
-    }
-
-    /// From the word of the wire.
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|s| s.as_str() == text)
-    }
-}
-
-/// A good API key.
-#[derive(Debug, Clone)]
-pub struct ApiKey {
-    /// For people.
-    pub name: Box<str>,
-    /// Its tenant.
-    pub tenant: TenantNo,
-    /// What it may do.
-    pub grants: Grants,
-    /// From then on it is refused.
-    pub expires_at: Option<Timestamp>,
-}
-
-impl Grants {
-    /// Whether it may call `method` on `path`, which needs `scope` where it is one of our own. With neither permissions
-    /// nor scopes it may do everything. A permission's path covers itself and what lies below it.
-    pub fn may(&self, scope: Option<ApiScope>, method: &str, path: &str) -> bool {
-        if self.permissions.is_none() && self.scopes.is_none() {
-            return true;
-        }
-        let by_scope = scope.is_some_and(|s| self.scopes.as_ref().is_some_and(|list| list.contains(&s)));
-        by_scope
-            || self.permissions.as_ref().is_some_and(|list| {
-                list.iter().any(|(p, methods)| covers(p, path) && methods.iter().any(|m| &**m == method))
-            })
     }
 }
 
@@ -427,23 +361,5 @@ mod tests {
         assert_eq!(rules.ends(at(0), at(95)), Ends { idle: at(100), absolute: at(100) });
         assert_eq!(rules.touch_step(), Duration::from_secs(1));
         assert_eq!(Rules::default().touch_step(), Duration::from_mins(432));
-    }
-
-    #[test]
-    fn a_permission_covers_its_path_and_what_lies_below() {
-        let mut key = Grants { permissions: Some(vec![("/api/user".into(), vec!["GET".into()])]), scopes: None };
-        let read = Some(ApiScope::UsersRead);
-        assert!(key.may(None, "GET", "/api/user") && key.may(None, "GET", "/api/user/1"));
-        for (method, path) in [("POST", "/api/user"), ("GET", "/api/user2"), ("GET", "/v1/users")] {
-            assert!(!key.may(read, method, path), "{method} {path}");
-        }
-        key.scopes = Some(vec![ApiScope::UsersRead]);
-        assert!(key.may(read, "GET", "/v1/users") && !key.may(Some(ApiScope::UsersWrite), "POST", "/v1/users"));
-        key.permissions = None;
-        assert!(key.may(read, "GET", "/v1/users") && !key.may(None, "GET", "/api/user"));
-        assert!(Grants::default().may(None, "GET", "/api/user"));
-        for scope in ApiScope::ALL {
-            assert_eq!(ApiScope::parse(scope.as_str()), Some(scope));
-        }
     }
 }
