@@ -10,6 +10,7 @@ mod limits;
 mod load;
 mod process;
 mod report;
+mod sign_ins;
 mod stored;
 
 use std::{fs, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
@@ -22,6 +23,7 @@ use crate::{
     grow::GrowOptions,
     load::{LoadOptions, Rig},
     report::Sheet,
+    sign_ins::SignInsOptions,
 };
 
 /// The product's allocator, so that the limit of bare HTTP has it too.
@@ -46,6 +48,8 @@ enum Command {
     Grow(Box<GrowOptions>),
     /// What following raised epochs costs, and whether many raises slow creation
     Epochs(Box<EpochsOptions>),
+    /// What sign-ins by password do to creation
+    SignIns(Box<SignInsOptions>),
     /// The limit: bare HTTP
     #[command(hide = true)]
     ServeHttp(ServeHttp),
@@ -124,6 +128,11 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         Command::Epochs(mut options) => {
             let rig = Rig::new(&options.place).await?;
             let ran = epochs::run(&mut options, &rig, &mut sheet).await;
+            finish(&mut sheet, ran, options.quick, options.out.as_deref())?;
+        }
+        Command::SignIns(mut options) => {
+            let rig = Rig::new(&options.place).await?;
+            let ran = sign_ins::run(&mut options, &rig, &mut sheet).await;
             finish(&mut sheet, ran, options.quick, options.out.as_deref())?;
         }
     }

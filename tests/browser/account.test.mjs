@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 
-import { check, guest, launch, LOOKS, nobody, open, press, saved, says, shown, sure, text, views, visitor as visit, world as makeWorld } from './visitor.mjs';
+import { check, guest, launch, LOOKS, nobody, open, press, quiet, saved, says, shown, sure, text, views, visitor as visit, world as makeWorld } from './visitor.mjs';
 
 const PASSWORD = 'a walk by the canal';
 const OTHER = 'two swans and a heron';
@@ -55,8 +55,6 @@ const blamed = async (page, field, words) => {
   assert.equal(await page.evaluate(() => document.activeElement.id), field, 'the field that is to blame has the focus');
 };
 const hidden = (page, id) => page.locator(`#${id}`).waitFor({ state: 'hidden' });
-/** Takes the message away, if it has not gone by itself. */
-const quiet = (page) => page.evaluate(() => document.querySelector('#status-close').click());
 /** Waits until the page has asked for all that it shows of somebody. */
 const settled = (page) => page.locator('#sessions li').first().waitFor();
 

@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 
-import { check, guest, launch, LOOKS, nobody, open, press, saved, says, shot, shown, sure, text, views, visitor as visit, world as makeWorld } from './visitor.mjs';
+import { check, guest, launch, LOOKS, nobody, open, press, quiet, saved, says, shot, shown, sure, text, views, visitor as visit, world as makeWorld } from './visitor.mjs';
 
 let world;
 let browser;
@@ -439,7 +439,7 @@ for (const { name, options } of LOOKS) {
     await press(page, 'play');
     await page.locator('#sessions li').first().waitFor();
     await look('guest');
-    await press(page, 'status-close');
+    await quiet(page);
     await page.locator('[data-sku=postcard]').click();
     await page.locator('#cart li').first().waitFor();
     await press(page, 'hand-off-make');

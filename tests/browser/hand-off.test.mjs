@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
 import { API_KEY } from './server.mjs';
-import { check, guest, launch, LOOKS, nobody, open, press, saved, says, shot, shown, sure, text, views, visitor as visit, world as makeWorld } from './visitor.mjs';
+import { check, guest, launch, LOOKS, nobody, open, press, quiet, saved, says, shot, shown, sure, text, views, visitor as visit, world as makeWorld } from './visitor.mjs';
 
 const CLIENT = 'passerby-demo';
 /** As in development, but that recovery waits. */
@@ -472,7 +472,7 @@ test('the hosted page says what became of a code', async (t) => {
 for (const { name, options } of LOOKS.filter((look) => !['phone-light', 'narrow-dark'].includes(look.name))) {
   test(`accessible and in its frame: ${name}`, async (t) => {
     const { page: first } = await host(t, options);
-    await press(first, 'status-close');
+    await quiet(first);
     const context = await visitor(t, options);
     const second = await context.newPage();
     const { code, ui } = await offer(first);

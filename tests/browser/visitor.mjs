@@ -156,6 +156,8 @@ export const views = (page, count) =>
 export const saved = (page) => page.locator('#pending').waitFor({ state: 'hidden' });
 export const nobody = (page) => page.locator('body[data-who=nobody]').waitFor();
 export const says = (page, words) => page.locator('#status', { hasText: words }).waitFor();
+/** Takes the message away, if it has not gone by itself. */
+export const quiet = (page) => page.evaluate(() => document.querySelector('#status-close').click());
 /** Answers the dialog that asks whether somebody is sure. */
 export async function sure(page, title, answer = 'yes') {
   await page.locator('dialog[open] h2', { hasText: title }).waitFor();

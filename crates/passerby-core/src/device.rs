@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Code, Error, Timestamp,
+    account::not_frozen,
     caller::{Access, Caller, ProofClaim},
     dpop::Thumbprint,
     hold::{Held, Proven, Row},
@@ -254,6 +255,7 @@ impl Passerby {
         bound: bool,
         now: Timestamp,
     ) -> Result<DeviceKey, AttachError> {
+        not_frozen(held)?;
         let tenant = held.tenant.no;
         let items = self.store.items(tenant, held.user, None).await.map_err(Error::from)?;
         self.check_room_for_key(&items)?;

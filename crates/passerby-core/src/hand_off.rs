@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Code, Error, Timestamp,
+    account::not_frozen,
     caller::{Access, Caller},
     code::{Asked, Asker, Asking, GoodCode, random, wrong_code},
     device::{TRIES, body, count_of, mark_beside, read_body},
@@ -201,6 +202,7 @@ impl Passerby {
         let now = self.now();
         let mut held = self.hold_caller(caller, access, now).await?;
         only_guests(&held)?;
+        not_frozen(&held)?;
         let ends_at = now.plus(LIFE);
         for _ in 0..TRIES {
             let code = fresh_code::<8>()?;

@@ -6,7 +6,7 @@ use passerby_jose::sha256;
 
 use crate::{
     Code, Error, Timestamp,
-    account::AccountView,
+    account::{AccountView, not_frozen},
     caller::{Access, Caller},
     device::DeviceKeyView,
     hold::{Held, Row},
@@ -446,11 +446,14 @@ impl Passerby {
     pub async fn erase_me(&self, caller: &Caller<'_>, access: &Access<'_>) -> Result<(), Error> {
         let now = self.now();
         let held = self.hold_caller(caller, access, now).await?;
+        not_frozen(&held)?;
         if held.kind == Kind::Regular {
             self.erase_absorbed(&held.tenant, held.user, now).await?;
         }
         let mark_until = now.plus(held.tenant.longest_lifetime());
-        let act = Act::Erase { user: held.user, chosen_id: held.chosen_id().map(Into::into), mark_until };
+        let chosen_id = held.chosen_id().map(Into::into);
+        // a conversion or a merge that came first has ended the caller's session: it erases nothing then
+        let act = Act::Erase { user: held.user, chosen_id, mark_until, epoch: Some(held.epoch) };
         self.commit(held.tenant.no, None, act).await?;
         self.note_epoch(held.tenant.no, held.user, held.epoch + 1, held.chosen_id(), now);
         count(&self.counts().erased);

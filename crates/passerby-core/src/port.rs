@@ -10,11 +10,11 @@ use uuid::Uuid;
 
 use crate::{
     id::{ClientNo, SessionId, TenantNo, UserId},
+    message::{Delivery, Message, MessageKind, Parcel, Rendered, Wording},
     model::{
         ApiKeyRow, EpochRow, Item, ItemKind, KeptRow, Kind, LookUp, LookUpKind, NewGuest, OutRow, OutState, Record,
         RecordKind, Session, SigningKeyRow, Standing, Target, User,
     },
-    message::{Delivery, Message, MessageKind, Parcel, Rendered, Wording},
     profile::{Edit, EditError, Limits, Schema},
     time::Timestamp,
 };
@@ -500,6 +500,8 @@ pub enum Act {
         chosen_id: Option<Box<str>>,
         /// The mark's end.
         mark_until: Timestamp,
+        /// Only while the user's epoch is this one (0 where no row is; `Gone`): what the decision saw.
+        epoch: Option<i32>,
     },
     /// Refuses one access token by its `jti`: a mark, and the session's flag where there is a row.
     DenyToken {
@@ -599,8 +601,7 @@ pub trait Store: Send + Sync + 'static {
     fn api_key(&self, hash: [u8; 32]) -> Wait<'_, Result<Option<ApiKeyRow>, StoreError>>;
 
     /// A record, dead or alive.
-    fn record(&self, tenant: TenantNo, kind: RecordKind, id: [u8; 32])
-    -> Wait<'_, Result<Option<Record>, StoreError>>;
+    fn record(&self, tenant: TenantNo, kind: RecordKind, id: [u8; 32]) -> Wait<'_, Result<Option<Record>, StoreError>>;
 
     /// All records of a kind, dead ones too, by id.
     fn records(&self, tenant: TenantNo, kind: RecordKind) -> Wait<'_, Result<Vec<Record>, StoreError>>;

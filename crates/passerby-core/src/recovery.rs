@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Code, Error, Timestamp,
+    account::not_frozen,
     caller::{Access, Caller},
     code::{Asked, Asker, Asking, GoodCode, random, wrong_code},
     device::{TRIES, body, last_way_in, lasting_of, read_body},
@@ -143,6 +144,7 @@ impl Passerby {
         let now = self.now();
         let mut held = self.hold_caller(caller, access, now).await?;
         only_guests(&held)?;
+        not_frozen(&held)?;
         for _ in 0..TRIES {
             let (words, bits) = fresh_code()?;
             let owner = Owner { user: held.user, session: held.session };

@@ -129,8 +129,8 @@ fn link_card(page: &LinkPage, token: &str) -> Response {
         LinkUse::Claim | LinkUse::Password => (
             "Is this you?".to_owned(),
             format!(
-                "Somebody wants to keep what they have in <strong>{app}</strong> under <strong>{address}</strong>. Once you \
-                 agree, this address opens it."
+                "Somebody wants to keep what they have in <strong>{app}</strong> under <strong>{address}</strong>. If you \
+                 agree, the device that asked gets into whatever this address opens."
             ),
             "asked for this",
         ),

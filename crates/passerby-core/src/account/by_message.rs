@@ -23,6 +23,7 @@ use super::{
     ClaimView, ClaimWhat, SignInAnswer,
     claim::{link_of, no_such_claim},
     code::{CODE_LIFE, LINK_LIFE, MOST_TRIES, Use, wrong_code},
+    convert::ways_in_of,
     flow::{
         Flow, KeptFlow, TRIES_LIFE, Within, flow_id, is_account, opens_by, put, read_flow, read_flow_id, record_id,
     },
@@ -237,6 +238,7 @@ impl Passerby {
                 Some(kept) if kept.proven && !o.flow.kept.is_void_for(&kept, &items)? => {
                     self.key_is_free(tenant, o.session, account.id, o.guest, now).await?;
                     let mut turn = self.entry(account, o.session, o.request_key, now);
+                    turn.counted = ways_in_of(&items);
                     turn.records.extend(spent());
                     let out = vec![self.login_event(tenant, account.id, o.method.as_str(), now)];
                     let opened = self.open_entry(tenant, account.id, o.session, turn, out).await?;

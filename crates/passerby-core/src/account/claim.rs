@@ -23,6 +23,7 @@ use super::{
     AccountView,
     code::{CODE_LIFE, LINK_LIFE, MOST_TRIES, OneTime, Sent, Use},
     identity::{identifier_id, identifiers_of},
+    password::FRESH,
 };
 
 /// A claim that nobody proves ends after so long.
@@ -168,6 +169,7 @@ impl Passerby {
         if identifier.kind == IdentifierKind::ExternalId {
             return Err(Error::at(Code::InvalidValue, "/external_id", "Only a back end gives an external id."));
         }
+        signed_in_lately(&held, now)?;
         let redirect_uri = checked_redirect(&held.client.redirect_uris, request.redirect_uri)?;
         if identifier.kind != IdentifierKind::Username {
             self.limit_message(held.tenant.no, caller.address, &identifier)?;
@@ -204,7 +206,8 @@ impl Passerby {
                 return Err(Error::at(Code::TooManyRequests, identifier.kind.field(), detail).after(wait));
             }
             let session = Some(held.session.to_string().into());
-            let by = ClaimedBy { user: held.user, client: held.client.no.0, session, redirect_uri: redirect_uri.clone() };
+            let by =
+                ClaimedBy { user: held.user, client: held.client.no.0, session, redirect_uri: redirect_uri.clone() };
             let (kept, item, letter) = self.new_claim(&held.tenant, &identifier, by, tries, now)?;
             turn.items.push(ItemChange::Put { item, was: None });
             let out = match letter {
@@ -336,6 +339,9 @@ impl Passerby {
         for _ in 0..TRIES {
             not_frozen(&held)?;
             let items = self.store.items(held.tenant.no, held.user, None).await?;
+            if items.iter().any(|i| i.kind == ItemKind::Identifier && identifier_id(i) == id) {
+                signed_in_lately(&held, now)?;
+            }
             let (change, out) = self.removal(&held.tenant, held.user, &items, id, now)?;
             let mut turn = Turn::of(held.user, held.epoch);
             turn.by = Some(held.session);
@@ -362,6 +368,18 @@ pub(crate) struct ClaimedBy {
 /// A page of ours, by a link in a message: never from the request's host (security checklist 40).
 pub(crate) fn link_of(tenant: &Tenant, page: &str, token: &str) -> Box<str> {
     format!("{}/ui/{page}?token={token}", tenant.issuer.trim_end_matches('/')).into()
+}
+
+/// What somebody signs in with is changed by who has just signed in: a stolen access token takes no account over.
+///
+/// # Errors
+/// [`Code::ReauthenticationRequired`].
+fn signed_in_lately(held: &Held, now: Timestamp) -> Result<(), Error> {
+    if held.kind != Kind::Regular || held.created_at.plus(FRESH) > now {
+        return Ok(());
+    }
+    let detail = "What one signs in with is changed within ten minutes of a sign-in; sign in again.";
+    Err(Error::new(Code::ReauthenticationRequired, detail))
 }
 
 /// While a merge waits for the application's word, nothing of the guest is written.

@@ -18,7 +18,7 @@ use crate::{
 
 use super::{
     claim::is_claim,
-    identity::{KeptIdentifier, ONE, identifier_id, identifiers_of, password_item},
+    identity::{KeptIdentifier, KeptPassword, ONE, identifier_id, identifiers_of, password_item},
 };
 
 /// What somebody becomes a regular user by.
@@ -261,10 +261,8 @@ impl Passerby {
         items: &[Item],
         now: Timestamp,
     ) -> Result<Vec<OutRow>, Error> {
-        let message = |to: &str| Message {
-            at: Some(now.millis()),
-            ..self.message(tenant, MessageKind::PasswordChanged, to)
-        };
+        let message =
+            |to: &str| Message { at: Some(now.millis()), ..self.message(tenant, MessageKind::PasswordChanged, to) };
         proven_addresses(items)?.iter().map(|to| self.letter(tenant, user, &message(to), None, now)).collect()
     }
 }
@@ -273,6 +271,15 @@ impl Passerby {
 fn proven_addresses(items: &[Item]) -> Result<Vec<Box<str>>, Error> {
     let list = identifiers_of(items)?;
     Ok(list.into_iter().filter(|i| i.proven && &*i.kind == "email").map(|i| i.shown).collect())
+}
+
+/// The change that writes the password's hash anew, as the settings are by now; the password stays the one that was set.
+pub(crate) fn rehash_password(items: &[Item], hash: &PasswordHash, now: Timestamp) -> Result<ItemChange, Error> {
+    let set_at = match items.iter().find(|i| i.kind == ItemKind::Password && i.id == ONE) {
+        Some(item) => Timestamp::from_millis(read_body::<KeptPassword>(item)?.at),
+        None => now,
+    };
+    Ok(put_password(items, hash, set_at))
 }
 
 /// The change that sets a password in place of the one that is there.

@@ -22,7 +22,7 @@ mod password;
 mod sign_in;
 mod verify;
 
-pub(crate) use self::{code::LINK_LIFE, verify::became};
+pub(crate) use self::{claim::not_frozen, code::LINK_LIFE, verify::became};
 pub use self::{
     claim::{ClaimRequest, ClaimView, ClaimWhat},
     identity::{AccountView, IdentifierView},

@@ -27,7 +27,7 @@ use super::{
     ClaimWhat,
     claim::{KeptClaim, checked_redirect, link_of},
     code::{LINK_LIFE, LinkToken, Use},
-    convert::{Becoming, put_password},
+    convert::{Becoming, put_password, ways_in_of},
     flow::{Flow, KeptFlow, Within, checked_state, has_password, is_account, opens_by, put, record_id},
     identity::{KeptIdentifier, identifiers_of, password_of},
     link::{LinkDone, dead_link},
@@ -35,7 +35,7 @@ use super::{
 };
 
 /// Where there is no password to ask for, a session that is older than this proves too little.
-const FRESH: Duration = Duration::from_mins(10);
+pub(super) const FRESH: Duration = Duration::from_mins(10);
 
 /// A change of the caller's password.
 #[derive(Clone, Copy)]
@@ -444,7 +444,12 @@ impl Passerby {
                 }
             };
             let (mut turn, out) = match &setting {
-                Setting::Anew(user, items) => self.password_turn(&tenant, user, items, (hash, "link"), None, now)?,
+                Setting::Anew(user, items) => {
+                    let (mut turn, out) = self.password_turn(&tenant, user, items, (hash, "link"), None, now)?;
+                    // the address may be taken from the account meanwhile
+                    turn.counted = ways_in_of(items);
+                    (turn, out)
+                }
                 Setting::First(user, items, identifier) => {
                     // who followed the link has received our message
                     let identifiers = [(identifier.clone(), true)];

@@ -22,7 +22,7 @@ use crate::{
 use super::{
     ClaimView, ClaimWhat,
     claim::checked_redirect,
-    convert::put_password,
+    convert::{rehash_password, ways_in_of},
     flow::{is_account, opens_by},
     identity::password_of,
 };
@@ -334,11 +334,13 @@ impl Passerby {
             }
             self.key_is_free(tenant, &e.session, account.id, e.guest.as_ref().map(|g| g.user), now).await?;
             let mut turn = self.entry(account, &e.session, e.request_key.as_ref().map(|key| (&e.known, key)), now);
+            // the identifier may be taken from the account meanwhile
+            turn.counted = ways_in_of(&items);
             if verdict == Verdict::RightButOld
                 && let Some(new) = self.hashed_anew(password).await
             {
                 // over the one that was verified: another that was set meanwhile stays
-                turn.items.push(put_password(&kept, &new, now));
+                turn.items.push(rehash_password(&kept, &new, now)?);
             }
             let out = vec![self.login_event(tenant, account.id, SignInMethod::Password.as_str(), now)];
             if self.open_entry(tenant, account.id, &e.session, turn, out).await? {

@@ -334,6 +334,9 @@ impl Passerby {
         if !opens {
             return Ok(Step::Done(Verified::SignInRequired));
         }
+        let Row::Stored(stored) = &held.row else { return Err(no_such_claim()) };
+        // nothing is spent on a merge that cannot be
+        crate::merge::can_merge(&held.tenant, &rules, &stored.user, account)?;
         // the proof is a sign-in: spent with the session that it opens
         let mut mine = Turn::of(held.user, held.epoch);
         mine.by = Some(held.session);

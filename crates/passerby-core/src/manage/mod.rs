@@ -302,9 +302,17 @@ impl Passerby {
         if user.kind == Kind::Regular {
             self.erase_absorbed(&tenant, user.id, now).await?;
         }
+        if user.frozen {
+            // what it gave to an account goes back first
+            self.thaw(&tenant, user.id, now).await?;
+        }
         let mark_until = now.plus(tenant.longest_lifetime());
-        self.commit(tenant.no, None, Act::Erase { user: user.id, chosen_id: user.chosen_id.clone(), mark_until })
-            .await?;
+        self.commit(
+            tenant.no,
+            None,
+            Act::Erase { user: user.id, chosen_id: user.chosen_id.clone(), mark_until, epoch: None },
+        )
+        .await?;
         self.note_epoch(tenant.no, user.id, user.epoch.saturating_add(1), user.chosen_id.as_deref(), now);
         count(&self.counts().erased);
         Ok(())

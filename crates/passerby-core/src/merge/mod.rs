@@ -18,6 +18,7 @@ mod ticket;
 mod transfer;
 mod undo;
 
+pub(crate) use self::ticket::can_merge;
 pub use self::{
     algebra::{Conflict, Kept, Merged, merge},
     commit::{MergeAnswer, MergeRequest, MergedInto},

@@ -193,6 +193,14 @@ pub(super) fn outcome(tenant: &Tenant, rules: &MergeRules, guest: &User, account
     Ok(merged)
 }
 
+/// Whether the outcome keeps to the tenant's limits and schema. Pure.
+///
+/// # Errors
+/// [`Code::Data`].
+pub(crate) fn can_merge(tenant: &Tenant, rules: &MergeRules, guest: &User, account: &User) -> Result<(), Error> {
+    outcome(tenant, rules, guest, account).map(drop)
+}
+
 /// The outcome as people look at it.
 pub(super) fn preview_of(rules: &MergeRules, guest: &User, account: &User, merged: Merged) -> Preview {
     Preview {

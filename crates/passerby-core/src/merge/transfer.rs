@@ -360,6 +360,18 @@ impl Passerby {
 
     /// Before an account is erased: the guests that came into it go first, so that none is left that leads nowhere; one
     /// whose merge waits is let go as it was.
+    pub(crate) async fn thaw(&self, tenant: &Arc<Tenant>, guest: UserId, now: Timestamp) -> Result<(), Error> {
+        let Some(transfer) = self.transfer_of_guest(tenant.no, guest).await? else { return Ok(()) };
+        match self.undo_pending(tenant, &transfer.kept.id, now).await {
+            Err(e) if !matches!(e.code, Code::NotFound | Code::TransferState) => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Erases the guests that came into an account, which goes next; a merge that waits is taken back.
+    ///
+    /// # Errors
+    /// The store's faults.
     pub(crate) async fn erase_absorbed(
         &self,
         tenant: &Arc<Tenant>,
@@ -372,7 +384,7 @@ impl Passerby {
             let Some(guest) = UserId::parse(&kept.guest) else { continue };
             let Some(user) = self.user_row(tenant.no, guest).await? else { continue };
             if user.merged_into == Some(account) {
-                let act = Act::Erase { user: guest, chosen_id: user.chosen_id.clone(), mark_until };
+                let act = Act::Erase { user: guest, chosen_id: user.chosen_id.clone(), mark_until, epoch: None };
                 self.commit(tenant.no, None, act).await?;
                 let epoch = user.epoch.saturating_add(1);
                 self.note_epoch(tenant.no, guest, epoch, user.chosen_id.as_deref(), now);

@@ -157,8 +157,8 @@ pub(super) async fn apply(db: &ClientWrapper, tenant: TenantNo, change: &Change)
         Act::DenyToken { user, session, jti, until } => end_and_mark(scene, DENY, *user, *session, *jti, *until).await,
         Act::Rotate { user, session, from, to } => rotate(scene, *user, *session, *from, *to).await,
         Act::Edit(edit) => edit_profile(scene, edit).await,
-        Act::Erase { user, chosen_id, mark_until } => {
-            turns::erase(scene, *user, chosen_id.as_deref(), *mark_until).await
+        Act::Erase { user, chosen_id, mark_until, epoch } => {
+            turns::erase(scene, (*user, *epoch), chosen_id.as_deref(), *mark_until).await
         }
         Act::Touch(touches) => touch(scene, touches).await,
         Act::Remember(row) => {

@@ -201,7 +201,7 @@ async fn what_ends_a_floating_guest_and_what_stores_it_do_not_pass_each_other() 
         let guest = guest(&place);
         let (user, session) = (guest.user.id, guest.session.id);
         let act = match round % 3 {
-            0 => Act::Erase { user, chosen_id: None, mark_until: until },
+            0 => Act::Erase { user, chosen_id: None, mark_until: until, epoch: None },
             1 => Act::EndSession { user, session, mark_until: Some(until) },
             _ => Act::DenyToken { user, session, jti: [5; 16], until },
         };
@@ -291,7 +291,10 @@ async fn a_raised_epoch_comes_soon_or_not_at_all() {
     let raise = || Act::Turn(Box::new(Turn { raise: true, ..Turn::of(user, 0) }));
     let (raised, erased) = futures_util::future::join(
         place.commit(None, raise()),
-        place.commit(None, Act::Erase { user: self::guest(&place).user.id, chosen_id: None, mark_until: at(1000) }),
+        place.commit(
+            None,
+            Act::Erase { user: self::guest(&place).user.id, chosen_id: None, mark_until: at(1000), epoch: None },
+        ),
     )
     .await;
     for outcome in [raised, erased] {

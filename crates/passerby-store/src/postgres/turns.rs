@@ -246,7 +246,12 @@ fn last(scene: Scene<'_>) -> Sent<'_> {
 
 /// Removes a user with all that it had, but what must outlive it for a while. The first statement locks the user, and
 /// meets whoever is just storing it; see [`acts`](super::acts).
-pub(super) async fn erase(scene: Scene<'_>, user: UserId, chosen_id: Option<&str>, mark_until: Timestamp) -> Done {
+pub(super) async fn erase(
+    scene: Scene<'_>,
+    (user, only): (UserId, Option<i32>),
+    chosen_id: Option<&str>,
+    mark_until: Timestamp,
+) -> Done {
     let Scene { db, tenant, at, begun, .. } = scene;
     let [lock, items] = scene
         .prepare([
@@ -277,11 +282,15 @@ pub(super) async fn erase(scene: Scene<'_>, user: UserId, chosen_id: Option<&str
     let key: [Param<'_>; 2] = [t, id];
     let ((), row, items) =
         try_join3(inserts::begin(db, begun), db.query_one(&lock, &key), db.query(&items, &key)).await?;
+    let was: i32 = row.try_get(0)?;
+    if only.is_some_and(|only| only != was) {
+        return Err(CommitError::Gone.into());
+    }
     let raised = EpochRow {
         tenant,
         at: whole_second(at),
         user,
-        epoch: row.try_get::<_, i32>(0)?.saturating_add(1),
+        epoch: was.saturating_add(1),
         chosen_id: row.try_get::<_, Option<&str>>(1)?.or(chosen_id).map(Into::into),
     };
     // in the order in which all changes lock them

@@ -107,8 +107,8 @@ fn act(db: &Connection, tenant: TenantNo, change: &Change) -> Done {
         }
         Act::Rotate { user, session, from, to } => rotate(db, tenant, *user, *session, *from, *to, at),
         Act::Edit(edit) => edit_profile(db, tenant, edit, at),
-        Act::Erase { user, chosen_id, mark_until } => {
-            turns::erase(db, tenant, *user, chosen_id.as_deref(), *mark_until, at)
+        Act::Erase { user, chosen_id, mark_until, epoch } => {
+            turns::erase(db, tenant, (*user, *epoch), chosen_id.as_deref(), *mark_until, at)
         }
         Act::DenyToken { user, session, jti, until } => {
             mark(db, tenant, *user, jti, *until)?;

@@ -6,7 +6,7 @@ use passerby_core::{
     Timestamp,
     id::{SessionId, TenantNo, UserId},
     model::{Item, Kind, LookUp, LookUpKind, USER_MARK},
-    port::{Committed, ENDED_STAY, Turn},
+    port::{CommitError, Committed, ENDED_STAY, Turn},
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -193,7 +193,7 @@ fn insert_epoch(
 pub(super) fn erase(
     db: &Connection,
     tenant: TenantNo,
-    user: UserId,
+    (user, only): (UserId, Option<i32>),
     chosen_id: Option<&str>,
     mark_until: Timestamp,
     at: Timestamp,
@@ -203,6 +203,9 @@ pub(super) fn erase(
         .prepare_cached("DELETE FROM users WHERE tenant=?1 AND user_id=?2 RETURNING epoch, chosen_id")?
         .query_row(key, |r| Ok((r.get(0)?, r.get(1)?)))
         .optional()?;
+    if only.is_some_and(|only| only != there.as_ref().map_or(0, |(epoch, _)| *epoch)) {
+        return Err(CommitError::Gone.into());
+    }
     for (kind, hash) in items_of(db, tenant, user)?.keys() {
         match kind.look_up() {
             // others may have the address at once

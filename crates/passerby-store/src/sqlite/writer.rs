@@ -201,7 +201,12 @@ mod tests {
         let Ok(db) = super::super::migrate::writer(&folder.path().join("due.db"), None) else { panic!("not opened") };
         let now = Instant::now();
         let erase = |due| {
-            let act = Act::Erase { user: UserId::from_bytes([due; 16]), chosen_id: None, mark_until: Timestamp::MAX };
+            let act = Act::Erase {
+                user: UserId::from_bytes([due; 16]),
+                chosen_id: None,
+                mark_until: Timestamp::MAX,
+                epoch: None,
+            };
             let due =
                 [None, Some(now - Duration::from_millis(1)), Some(now + Duration::from_hours(1))][usize::from(due)];
             Work::Change(TenantNo(1), Change { at: Timestamp::MAX, keep: None, act, out: Vec::new() }, due)

@@ -224,7 +224,7 @@ pub(crate) async fn an_erased_account_frees_its_identifiers(h: &Harness) {
     let keep = put(identifier(3), None);
     let hand_over = Turn { items: vec![retire, keep], ..Turn::of(a, 0) };
     t.done(1, Act::Turns(vec![hand_over, over])).await;
-    t.done(2, Act::Erase { user: a, chosen_id: None, mark_until: at(DAY) }).await;
+    t.done(2, Act::Erase { user: a, chosen_id: None, mark_until: at(DAY), epoch: None }).await;
     assert_eq!(owner(&t, LookUpKind::Identifier, 1).await, None);
     assert_eq!(owner(&t, LookUpKind::Identifier, 3).await, Some(b));
     assert_eq!(owner(&t, LookUpKind::DeviceKey, 2).await, Some(a), "known as somebody erased for a while");

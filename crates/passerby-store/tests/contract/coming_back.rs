@@ -160,7 +160,7 @@ pub(crate) async fn an_erased_guest_is_known_by_its_key_for_a_while(h: &Harness)
     guest.items.push(item(ItemKind::Notice, 3, 1, at(DAY)));
     let user = guest.user.id;
     t.done(0, Act::CreateChosen(guest.clone(), vec![row.clone(), short, look_up(4, &guest, DAY)])).await;
-    t.done(2500, Act::Erase { user, chosen_id: None, mark_until: at(5000) }).await;
+    t.done(2500, Act::Erase { user, chosen_id: None, mark_until: at(5000), epoch: None }).await;
 
     let found = t.store.found(t.no, LookUpKind::DeviceKey, [1; 32]).await.unwrap().unwrap();
     assert_eq!(found.look_up, LookUp { ends_at: at(5000), ..row });
@@ -178,13 +178,14 @@ pub(crate) async fn an_erased_guest_is_known_by_its_key_for_a_while(h: &Harness)
 
     // its tokens are void, and those of somebody who was never stored
     let floating = t.guest().user.id;
-    t.done(2500, Act::Erase { user: floating, chosen_id: Some("Jörg".into()), mark_until: at(5000) }).await;
+    t.done(2500, Act::Erase { user: floating, chosen_id: Some("Jörg".into()), mark_until: at(5000), epoch: None })
+        .await;
     let mut raised = t.store.epochs(Timestamp::default(), 10).await.unwrap();
     raised.sort_by_key(|e| e.epoch);
     let raised: Vec<_> = raised.into_iter().map(|e| (e.user, e.epoch, e.at, e.chosen_id)).collect();
     assert_eq!(raised, [(floating, 1, at(2000), Some("Jörg".into())), (user, 4, at(2000), Some("Käthe".into()))]);
     // twice in a second: the greater one
-    t.done(2900, Act::Erase { user, chosen_id: None, mark_until: at(5000) }).await;
+    t.done(2900, Act::Erase { user, chosen_id: None, mark_until: at(5000), epoch: None }).await;
     let raised = t.store.epochs(Timestamp::default(), 10).await.unwrap();
     assert_eq!(
         raised.iter().find(|e| e.user == user).map(|e| (e.epoch, e.chosen_id.as_deref())),
@@ -204,7 +205,7 @@ pub(crate) async fn turning_and_erasing_at_once(h: &Harness) {
             add.look_ups = vec![found_by(&device_key(n), user, session)];
             let (added, erased) = futures_util::future::join(
                 t.commit(0, Act::Turn(Box::new(add))),
-                t.commit(0, Act::Erase { user, chosen_id: None, mark_until: at(9) }),
+                t.commit(0, Act::Erase { user, chosen_id: None, mark_until: at(9), epoch: None }),
             )
             .await;
             erased.unwrap();

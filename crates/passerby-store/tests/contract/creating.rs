@@ -123,7 +123,7 @@ pub(crate) async fn a_chosen_id_is_taken_once_and_not_while_marked(h: &Harness) 
     elaborate(&mut guest, &t);
     t.done(0, Act::CreateChosen(guest.clone(), Vec::new())).await;
     refused!(t.commit(0, Act::CreateChosen(guest.clone(), Vec::new())).await, "Taken");
-    t.done(10, Act::Erase { user: guest.user.id, chosen_id: None, mark_until: at(1000) }).await;
+    t.done(10, Act::Erase { user: guest.user.id, chosen_id: None, mark_until: at(1000), epoch: None }).await;
     refused!(t.commit(999, Act::CreateChosen(guest.clone(), Vec::new())).await, "Marked");
     assert!(t.standing(guest.user.id, guest.session.id).await.user.is_none());
     t.done(1000, Act::CreateChosen(guest.clone(), Vec::new())).await;
@@ -165,7 +165,7 @@ pub(crate) async fn what_ended_is_not_kept(h: &Harness) {
     refused!(t.keep(1002, &guest, Act::Keep).await, "Gone");
     // floating and erased
     let guest = t.guest();
-    t.done(0, Act::Erase { user: guest.user.id, chosen_id: None, mark_until: at(1000) }).await;
+    t.done(0, Act::Erase { user: guest.user.id, chosen_id: None, mark_until: at(1000), epoch: None }).await;
     refused!(t.keep(10, &guest, Act::Keep).await, "Marked");
     assert_eq!(t.standing(guest.user.id, guest.session.id).await.marks, [Mark { id: USER_MARK, ends_at: at(1000) }]);
 }

@@ -60,7 +60,7 @@ async fn a_full_disk_stops_writes_only() {
     }
     // room again: some are erased
     for (user, _) in &stored[..30] {
-        t.done(1, Act::Erase { user: *user, chosen_id: None, mark_until: at(9) }).await;
+        t.done(1, Act::Erase { user: *user, chosen_id: None, mark_until: at(9), epoch: None }).await;
     }
     t.stored().await;
     // room again: a larger disk
@@ -92,7 +92,7 @@ async fn a_change_follows_those_that_it_was_queued_behind() {
             t.commit(0, Act::Create(other, Vec::new())),
             t.commit(0, Act::Edit(increment(user, session))),
             t.commit(0, Act::Rotate { user, session, from: 0, to: 1 }),
-            t.commit(0, Act::Erase { user, chosen_id: None, mark_until: at(5) }),
+            t.commit(0, Act::Erase { user, chosen_id: None, mark_until: at(5), epoch: None }),
             t.commit(0, Act::Create(guest, Vec::new())),
         ];
         let mut words = Vec::new();

@@ -169,7 +169,7 @@ pub(crate) async fn tenants_do_not_see_each_other(h: &Harness) {
     let mut keyed = increment(user, session);
     keyed.key = Some(operation_key(1, 9));
     b.done(6, Act::Edit(keyed)).await;
-    b.done(7, Act::Erase { user, chosen_id: None, mark_until: at(DAY) }).await;
+    b.done(7, Act::Erase { user, chosen_id: None, mark_until: at(DAY), epoch: None }).await;
     let (of_a, of_b) = both().await;
     assert!(of_b.user.is_none() && of_b.sessions.is_empty());
     assert_eq!((of_a.user.unwrap().version, of_a.sessions.len()), (2, 1));

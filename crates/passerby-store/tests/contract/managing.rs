@@ -60,12 +60,12 @@ pub(crate) async fn a_user_is_added_without_a_session(h: &Harness) {
     refused!(t.commit(0, add(&other)).await, "Taken");
     assert_eq!(row(&t, user.id).await.as_ref(), Some(&user));
     // not while it is marked
-    t.done(1, Act::Erase { user: user.id, chosen_id: None, mark_until: at(100) }).await;
+    t.done(1, Act::Erase { user: user.id, chosen_id: None, mark_until: at(100), epoch: None }).await;
     refused!(t.commit(99, add(&user)).await, "Marked");
     assert_eq!(row(&t, user.id).await, None);
     t.done(100, add(&user)).await;
     // a mark of a session of it is none of the user
-    t.done(101, Act::Erase { user: user.id, chosen_id: None, mark_until: at(102) }).await;
+    t.done(101, Act::Erase { user: user.id, chosen_id: None, mark_until: at(102), epoch: None }).await;
     t.done(101, Act::EndSession { user: user.id, session: guest.session.id, mark_until: Some(at(DAY)) }).await;
     t.done(102, add(&user)).await;
     // many at once

@@ -117,7 +117,10 @@ impl Model {
                 row.active_at = row.active_at.max(at);
             }
             Act::Edit(edit) => return self.edit(edit, at),
-            Act::Erase { user, chosen_id, mark_until } => {
+            Act::Erase { user, chosen_id, mark_until, epoch: only } => {
+                if only.is_some_and(|only| only != self.users.get(user).map_or(0, |u| u.epoch)) {
+                    return Err(CommitError::Gone);
+                }
                 let (epoch, own_id) = self.users.remove(user).map_or((0, None), |u| (u.epoch, u.chosen_id));
                 self.raised(*user, epoch + 1, own_id.or_else(|| chosen_id.clone()), at);
                 for (_, kind, id) in self.items.extract_if(.., |(u, ..), _| u == user).map(|(key, _)| key) {

@@ -308,7 +308,7 @@ pub(crate) async fn erasing_takes_the_user_s_rows(h: &Harness) {
         t.commit_with(0, Act::Edit(increment(user, session)), rows).await.unwrap();
     }
     let before = all(&t).await;
-    let erase = Act::Erase { user: a, chosen_id: None, mark_until: at(DAY) };
+    let erase = Act::Erase { user: a, chosen_id: None, mark_until: at(DAY), epoch: None };
     t.commit_with(1, erase, vec![out_row(a, 7), out_row(b, 8)]).await.unwrap();
     // what tells of the erasing stays
     assert_eq!(numbers(&t, a).await, [(1, "event 7".into())]);

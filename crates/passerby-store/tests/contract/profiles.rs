@@ -109,7 +109,7 @@ pub(crate) async fn erasing_leaves_the_mark_and_the_epoch(h: &Harness) {
     assert!(h.tables_with(*user.as_bytes()).await.len() >= 6);
     let (neighbour, its_session) = t.stored().await;
 
-    t.done(1, Act::Erase { user, chosen_id: None, mark_until: at(500) }).await;
+    t.done(1, Act::Erase { user, chosen_id: None, mark_until: at(500), epoch: None }).await;
     assert_eq!(h.tables_with(*user.as_bytes()).await, ["epochs", "marks"]);
     for id in [session, further.id] {
         assert!(h.tables_with(*id.as_bytes()).await.is_empty());
@@ -119,8 +119,8 @@ pub(crate) async fn erasing_leaves_the_mark_and_the_epoch(h: &Harness) {
     assert_eq!(found.marks, [Mark { id: USER_MARK, ends_at: at(500) }]);
     assert!(t.standing(neighbour, its_session).await.session(its_session).is_some());
     // again: longer, never shorter
-    t.done(2, Act::Erase { user, chosen_id: None, mark_until: at(400) }).await;
-    t.done(2, Act::Erase { user, chosen_id: None, mark_until: at(600) }).await;
+    t.done(2, Act::Erase { user, chosen_id: None, mark_until: at(400), epoch: None }).await;
+    t.done(2, Act::Erase { user, chosen_id: None, mark_until: at(600), epoch: None }).await;
     assert_eq!(t.standing(user, session).await.marks, [Mark { id: USER_MARK, ends_at: at(600) }]);
 }
 
@@ -130,6 +130,6 @@ pub(crate) async fn an_erased_guest_leaves_its_creation_key(h: &Harness) {
     let guest = t.guest();
     let row = look_up(1, &guest, DAY);
     t.done(0, Act::Create(guest.clone(), vec![row.clone()])).await;
-    t.done(1, Act::Erase { user: guest.user.id, chosen_id: None, mark_until: at(DAY) }).await;
+    t.done(1, Act::Erase { user: guest.user.id, chosen_id: None, mark_until: at(DAY), epoch: None }).await;
     assert_eq!(t.store.look_up(t.no, row.kind, row.hash).await.unwrap(), Some(row));
 }

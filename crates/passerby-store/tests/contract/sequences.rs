@@ -290,7 +290,7 @@ fn change(step: &Step, t: &Tenant, model: &Model) -> Change {
             e.key = (n > 1).then_some(OperationKey { hash: [n; 32], body: [step.session; 32], ends_at: until });
             Act::Edit(e)
         }
-        11 => Act::Erase { user, chosen_id: None, mark_until: until },
+        11 => Act::Erase { user, chosen_id: None, mark_until: until, epoch: None },
         12 => Act::DenyToken { user, session, jti: [n + 1; 16], until },
         13 => Act::Touch(
             (0..3u8)

@@ -297,7 +297,7 @@ pub(crate) async fn a_look_up_that_went_on_to_somebody_else_stays(h: &Harness) {
     assert_eq!((theirs().await.user, theirs().await.ends_at), (other, at(900)));
     // nor does erasing the first shorten it
     turn(&t, 600, with(user, session, 700)).await.unwrap_err();
-    t.done(600, Act::Erase { user, chosen_id: None, mark_until: at(601) }).await;
+    t.done(600, Act::Erase { user, chosen_id: None, mark_until: at(601), epoch: None }).await;
     assert_eq!(theirs().await.ends_at, at(900));
 }
 
