@@ -184,6 +184,7 @@ struct Reset<'a> {
     responses(
         (status = 204, description = "Set"),
         (status = 400, description = "`invalid_code`: the link is wrong, used or over; the password is too weak", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 429, description = "Too many tries", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 503, description = "Too many passwords are being hashed, or the store does not answer", body = ProblemDetails, content_type = "application/problem+json"),
     ),
     security(())
