@@ -2,6 +2,8 @@
 //! set). Looking at one changes nothing, since mail scanners look at all of them; a person confirms by a form that only our
 //! own page can send.
 
+use std::fmt::Write as _;
+
 use axum::{
     Router,
     extract::{Request, State},
@@ -112,7 +114,7 @@ async fn confirm(State(app): State<App>, visit: Visit, request: Request) -> Resp
         // what the page said, for the one that follows
         let shown = page(&app, &caller, token, false).await?;
         let done = app.core().confirm_link(&caller, token, here).await?;
-        Ok(link_done(&shown, done, here))
+        Ok(link_done(&shown, &done, here))
     };
     spend.await.unwrap_or_else(|e| refused(&e, &brand))
 }
@@ -135,30 +137,33 @@ fn link_card(page: &LinkPage, token: &str) -> Response {
             "asked for this",
         ),
     };
+    // writing to a String cannot fail
     let mut body = format!(
         "    <p>{what}</p>\n    <p>The device that {asks} shows the same two digits:</p>\n    \
          <output class=\"digits\">{}</output>\n    <dl class=\"facts\">\n",
         escape(&page.check)
     );
     if let Some(device) = &page.device {
-        body.push_str(&format!("      <dt>Device</dt><dd>{}</dd>\n", escape(device)));
+        let _ = writeln!(body, "      <dt>Device</dt><dd>{}</dd>", escape(device));
     }
-    body.push_str(&format!(
+    let _ = write!(
+        body,
         "      <dt>Where</dt><dd>{}</dd>\n      <dt>When</dt><dd>{}</dd>\n    </dl>\n",
         escape(&page.client_name),
         moment(page.asked_at)
-    ));
+    );
     let here = if page.can_sign_in_here {
         "        <button class=\"button\" name=\"action\" value=\"here\">Sign in on this device</button>\n"
     } else {
         ""
     };
-    body.push_str(&format!(
+    let _ = write!(
+        body,
         "    <form method=\"post\" action=\"link\">\n      <input type=\"hidden\" name=\"token\" value=\"{}\">\n      \
          <p class=\"buttons\">\n        <button class=\"button main\" name=\"action\" value=\"confirm\">Yes, it is me</button>\n\
          {here}      </p>\n    </form>\n",
         escape(token)
-    ));
+    );
     if page.can_sign_in_here {
         body.push_str(
             "    <p class=\"help\">The first button lets in the device that asked, and not this one. The second signs in this \
@@ -172,7 +177,7 @@ fn link_card(page: &LinkPage, token: &str) -> Response {
     card(&page.app_name, Mood::Plain, &title, body, page.redirect_uri.as_deref())
 }
 
-fn link_done(page: &LinkPage, done: LinkDone, here: bool) -> Response {
+fn link_done(page: &LinkPage, done: &LinkDone, here: bool) -> Response {
     let redirect = done.redirect_uri.as_deref().and_then(|uri| lead_on(uri, done.state.as_deref()));
     let mut response = redirect.unwrap_or_else(|| {
         let (title, body) = if here {

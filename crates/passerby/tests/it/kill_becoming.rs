@@ -75,6 +75,7 @@ impl Server {
 
 /// How far somebody had come, as far as was acknowledged, and what was asked for last.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one step that was asked for or acknowledged")]
 struct Story {
     email: String,
     account: String,

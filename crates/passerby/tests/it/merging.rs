@@ -98,7 +98,7 @@ on_both! {
         account(&app, ADA, &json!({"views": 3})).await;
         let guest = guest_with(&app, &json!({"views": 2})).await;
         let (account, answer) = offered(&app, &guest).await;
-        let by = |n: usize| if n % 2 == 0 { &account } else { &guest };
+        let by = |n: usize| if n.is_multiple_of(2) { &account } else { &guest };
         let calls: Vec<_> = (0..50).map(|n| tokio::spawn(merge(&app, by(n), &answer["merge_ticket"]).send())).collect();
         let mut receipts = std::collections::HashSet::new();
         for call in calls {
