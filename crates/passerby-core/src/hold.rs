@@ -1,6 +1,6 @@
 //! Honouring a credential: one read by key, then a pure decision. Every door comes through here.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     Code, Error, Timestamp,
@@ -16,6 +16,9 @@ use crate::{
         session::{Floating, MOST_CARRIED, SeenSession},
     },
 };
+
+/// So long a sign-in counts as one of just now: for what takes an account over, and for a merge.
+pub(crate) const FRESH: Duration = Duration::from_mins(10);
 
 /// A live session that a credential named.
 #[derive(Debug, Clone)]
@@ -266,6 +269,19 @@ impl Held {
             Row::Stored(stored) if stored.user.chosen_by.is_none() => None,
             _ => Some(self.ends.absolute.max(self.created_at.plus(self.tenant.longest_lifetime()))),
         }
+    }
+
+    /// How its credential travels.
+    pub(crate) fn session_kind(&self) -> SessionKind {
+        match &self.row {
+            Row::Stored(stored) => stored.session.kind,
+            Row::Floating(_) => SessionKind::Tokens,
+        }
+    }
+
+    /// Whether it was opened so lately that whoever holds it has just proven who they are.
+    pub(crate) fn is_fresh(&self, now: Timestamp) -> bool {
+        self.created_at.plus(FRESH) > now
     }
 
     /// The device key that the session hangs on.

@@ -172,10 +172,7 @@ impl Held {
         SessionView {
             id: self.session,
             client_id: self.client.id.clone(),
-            kind: match &self.row {
-                Row::Stored(stored) => stored.session.kind,
-                Row::Floating(_) => SessionKind::Tokens,
-            },
+            kind: self.session_kind(),
             created_at: self.created_at,
             last_active_at: self.active_at,
             idle_expires_at: self.ends.idle,

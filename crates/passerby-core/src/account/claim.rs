@@ -22,15 +22,12 @@ use crate::{
 use super::{
     AccountView,
     code::{CODE_LIFE, LINK_LIFE, MOST_TRIES, OneTime, Sent, Use},
+    flow::TRIES_LIFE,
     identity::{identifier_id, identifiers_of},
-    password::FRESH,
 };
 
 /// A claim that nobody proves ends after so long.
 const CLAIM_LIFE: Duration = Duration::from_hours(24);
-
-/// Wrong codes of a claim count for the next one for the same address for so long.
-const TRIES_LIFE: Duration = Duration::from_hours(1);
 
 /// An identifier as it came.
 #[derive(Debug, Clone, Copy)]
@@ -375,7 +372,7 @@ pub(crate) fn link_of(tenant: &Tenant, page: &str, token: &str) -> Box<str> {
 /// # Errors
 /// [`Code::ReauthenticationRequired`].
 fn signed_in_lately(held: &Held, now: Timestamp) -> Result<(), Error> {
-    if held.kind != Kind::Regular || held.created_at.plus(FRESH) > now {
+    if held.kind != Kind::Regular || held.is_fresh(now) {
         return Ok(());
     }
     let detail = "What one signs in with is changed within ten minutes of a sign-in; sign in again.";

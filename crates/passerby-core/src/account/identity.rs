@@ -129,14 +129,18 @@ pub(crate) fn password_item(hash: &PasswordHash, revision: i32, now: Timestamp) 
 impl Passerby {
     /// The hash under which an identifier is looked up.
     pub(crate) fn identifier_hash(&self, tenant: TenantNo, identifier: &Identifier) -> Result<[u8; 32], Error> {
+        self.hash_of(tenant, "identifier", identifier)
+    }
+
+    /// A keyed hash of an identifier, another one for each purpose.
+    fn hash_of(&self, tenant: TenantNo, purpose: &str, identifier: &Identifier) -> Result<[u8; 32], Error> {
         let parts = [identifier.kind.as_str().as_bytes(), identifier.normal.as_bytes()];
-        Ok(self.secrets_of(tenant)?.look_up_hash("identifier", &parts))
+        Ok(self.secrets_of(tenant)?.look_up_hash(purpose, &parts))
     }
 
     /// The id that stands for an address where no user may: of the outbox's rows for flows. No user ever has it.
     pub(crate) fn place_of(&self, tenant: TenantNo, identifier: &Identifier) -> Result<UserId, Error> {
-        let parts = [identifier.kind.as_str().as_bytes(), identifier.normal.as_bytes()];
-        let hash = self.secrets_of(tenant)?.look_up_hash("place", &parts);
+        let hash = self.hash_of(tenant, "place", identifier)?;
         let mut bytes = [0u8; 16];
         bytes.copy_from_slice(&hash[..16]);
         Ok(uuid::Builder::from_custom_bytes(bytes).into_uuid().into())
@@ -185,8 +189,7 @@ impl Passerby {
         identifier: &Identifier,
         now: Timestamp,
     ) -> Result<AddressTries, Error> {
-        let parts = [identifier.kind.as_str().as_bytes(), identifier.normal.as_bytes()];
-        let id = self.secrets_of(tenant)?.look_up_hash("wrong codes", &parts);
+        let id = self.hash_of(tenant, "wrong codes", identifier)?;
         let there = self.store.record(tenant, RecordKind::Tries, id).await?;
         let wrong = match there.as_ref().filter(|r| r.ends_at > now) {
             None => 0,

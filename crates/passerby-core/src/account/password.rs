@@ -34,9 +34,6 @@ use super::{
     sign_in::{look_again, must_allow},
 };
 
-/// Where there is no password to ask for, a session that is older than this proves too little.
-pub(super) const FRESH: Duration = Duration::from_mins(10);
-
 /// A change of the caller's password.
 #[derive(Clone, Copy)]
 pub struct ChangePassword<'a> {
@@ -259,7 +256,7 @@ impl Passerby {
     ) -> Result<(), Error> {
         let field = "/current_password";
         match (password_of(items)?, request.current) {
-            (None, None) if held.created_at.plus(FRESH) > now => match known_by(items)?.first() {
+            (None, None) if held.is_fresh(now) => match known_by(items)?.first() {
                 Some(identifier) => self.limit_sign_in(held.tenant.no, caller.address, identifier),
                 None => Ok(()),
             },

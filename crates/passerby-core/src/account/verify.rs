@@ -153,11 +153,7 @@ impl Passerby {
         address: IpAddr,
     ) -> Result<Wanted<'a>, Error> {
         let known = KnownClient { tenant: held.tenant.clone(), client: held.client.clone(), authenticated: false };
-        let own_kind = match &held.row {
-            Row::Stored(stored) => stored.session.kind,
-            Row::Floating(_) => SessionKind::Tokens,
-        };
-        let kind = request.session_type.unwrap_or(own_kind);
+        let kind = request.session_type.unwrap_or_else(|| held.session_kind());
         // a session that is bound stays so
         let asked = request.bind_tokens || held.bound_to().is_some();
         let bound = known.binding(asked, key, kind)?.is_some();
@@ -463,11 +459,7 @@ impl Passerby {
                 && held.user == user
             {
                 let grant = grant(&held.tenant, &held.client, request.audience, request.scope, false)?;
-                let kind = match &held.row {
-                    Row::Stored(stored) => stored.session.kind,
-                    Row::Floating(_) => SessionKind::Tokens,
-                };
-                let ensured = self.dress_account(kind, &held, &grant, now).await?;
+                let ensured = self.dress_account(held.session_kind(), &held, &grant, now).await?;
                 return Ok(Verified::Converted(Box::new(ensured)));
             }
         }

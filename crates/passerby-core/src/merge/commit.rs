@@ -12,7 +12,7 @@ use crate::{
     code::random,
     device::{TRIES, body},
     guest::{CreationKey, Ensured},
-    hold::{Held, Proven, Row},
+    hold::{Held, Proven},
     id::{TenantNo, UserId},
     mint::Grade,
     model::{ItemKind, Kind, OutRow, SessionKind, Target},
@@ -130,13 +130,6 @@ struct Expires<'a> {
     transfer: &'a str,
 }
 
-fn kind_of(held: &Held) -> SessionKind {
-    match &held.row {
-        Row::Stored(stored) => stored.session.kind,
-        Row::Floating(_) => SessionKind::Tokens,
-    }
-}
-
 pub(super) fn sign_in_again() -> Error {
     let detail = "The account's session has ended, or its sign-in is too long ago; sign in to it again.";
     Error::new(Code::ReauthenticationRequired, detail)
@@ -180,7 +173,7 @@ impl Passerby {
         }
         let wish = Wish {
             kind: request.session_type,
-            own_kind: kind_of(&held),
+            own_kind: held.session_kind(),
             audience: request.audience,
             scope: request.scope,
             // by the guest: the account's session was opened by the sign-in that the ticket stands for
@@ -253,7 +246,7 @@ impl Passerby {
             {
                 let wish = Wish {
                     kind: request.session_type,
-                    own_kind: kind_of(&account),
+                    own_kind: account.session_kind(),
                     audience: request.audience,
                     scope: request.scope,
                     grade: Grade::Session,

@@ -8,7 +8,7 @@ use crate::{
     client::KnownClient,
     dpop::Thumbprint,
     guest::only_guests,
-    hold::{Held, Proven, Row},
+    hold::{FRESH, Held, Proven, Row},
     id::UserId,
     mint::Grade,
     model::{Kind, SessionKind},
@@ -18,7 +18,7 @@ use crate::{
 
 use super::{
     commit::{MergedInto, Wish, sign_in_again},
-    ticket::{FRESH, Side, Ticket, rules_of},
+    ticket::{Side, Ticket, rules_of},
 };
 
 /// A token of one of the two.
@@ -130,7 +130,7 @@ impl Passerby {
         if let Some(before) = self.merged_before(tenant.no, guest.user, account.user).await? {
             return self.merged_answer(&before.kept, &account, &wish.of(&account)?, now).await;
         }
-        if account.created_at.plus(FRESH) <= now {
+        if !account.is_fresh(now) {
             return Err(ours.blamed(sign_in_again()));
         }
         let guest = match &guest.row {

@@ -1,8 +1,6 @@
 //! Merge tickets: what somebody who holds a guest and has just signed in to an account may do with both. A ticket is
 //! sealed, names the two sessions that it was made for, and is worth nothing without one of them.
 
-use std::time::Duration;
-
 use passerby_jose::peek_jwe;
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +8,7 @@ use crate::{
     Code, Error, Timestamp,
     account::became,
     guest::only_guests,
-    hold::{Held, Row},
+    hold::{FRESH, Held, Row},
     id::{SessionId, UserId},
     model::{Kind, User},
     passerby::{Passerby, count},
@@ -21,9 +19,6 @@ use crate::{
 };
 
 use super::{Conflict, Merged, merge};
-
-/// A ticket lives so long: as long a sign-in counts as fresh.
-pub(crate) const FRESH: Duration = Duration::from_mins(10);
 
 /// What a merge would come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
